@@ -1,0 +1,7 @@
+"""``python -m nlnet VERB …``."""
+
+import sys
+
+from nlnet.cli import main
+
+sys.exit(main())

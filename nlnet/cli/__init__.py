@@ -1,0 +1,45 @@
+"""``nlnet VERB …``, and the mains that ``tools/VERB.py`` call. One file per verb, imported when it is asked for."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from nlnet.errors import NlnetError
+
+VERBS = {
+    "train": "train a network from a config, or go on with it, and test it",
+    "test": "evaluate a checkpoint with chosen views",
+    "predict": "name what is done in videos",
+    "sweep": "train the rows of an ablation table and print it",
+    "report": "write the HTML report of a run or sweep",
+    "demo": "make a small data set, compare C2D with non-local blocks on it, and show the report",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: see ``nlnet.errors``."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["--version"]:
+        import nlnet
+
+        print(nlnet.__version__)
+        return 0
+    if not arguments or arguments[0] not in VERBS:
+        print("usage: nlnet VERB …   (nlnet VERB --help tells more)\n")
+        for verb, what in VERBS.items():
+            print(f"  {verb:<9}{what}")
+        return 0 if arguments in ([], ["-h"], ["--help"]) else 2
+    return run(arguments[0], arguments[1:])
+
+
+def run(verb: str, arguments: Sequence[str] | None = None) -> int:
+    """One verb. Errors that are meant for people come out as one line, without a traceback."""
+    try:
+        code: int = import_module(f"nlnet.cli.{verb}").main(sys.argv[1:] if arguments is None else list(arguments))
+        return code
+    except NlnetError as error:
+        print(f"nlnet {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"nlnet {verb}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130

@@ -1,0 +1,102 @@
+"""``nlnet train [overrides]``: a run from its config to its report. The same command again resumes it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from nlnet import distributed
+from nlnet.config import TrainJob, build_train, compose
+from nlnet.config.runs import write_status
+from nlnet.engine.evaluator import write_results
+from nlnet.errors import NlnetError
+from nlnet.models import cost
+from nlnet.report.contact_sheet import contact_sheet
+from nlnet.report.page import write_run_report
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="nlnet train", description=__doc__)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config overrides, group=option too")
+    parser.add_argument("--config-dir", help="a folder of your own YAMLs (also looked for: ./configs)")
+    parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
+    options = parser.parse_args(arguments)
+    config = compose("train", options.overrides, config_dir=options.config_dir)
+    if options.cfg:
+        print(OmegaConf.to_yaml(config), end="")
+        return 0
+    with distributed.process_group(distributed.device(config.device)):
+        job = build_train(config)
+        with status_of(job.folder):
+            train(job)
+    return 0
+
+
+def train(job: TrainJob) -> None:
+    """Trains, tests the final weights with the chosen views, and writes the report."""
+    _say_costs(job)
+    if distributed.is_main():
+        _write_contact_sheet(job)
+    job.trainer.fit()
+    predictions = job.test(job.model)
+    if distributed.is_main():
+        folder = job.folder / "eval" / job.test.views.name
+        write_results(
+            folder,
+            predictions,
+            names=[video.name for video in job.test.videos.videos],
+            classes=job.test.videos.classes,
+            facts={"views": job.test.views.name, "checkpoint": "last", "step": job.trainer.step},
+        )
+        job.log.line(
+            f"test with {job.test.views.name} views: top-1 {predictions.top(1):.1%} · top-5 {predictions.top(5):.1%} "
+            f"of {len(job.test.videos)} videos, {predictions.coverage:.1%} of them scored · {folder}"
+        )
+        job.log.close()
+        print(f"report: {write_run_report(job.folder)}", file=sys.stderr)
+
+
+@contextmanager
+def status_of(folder: Path) -> Iterator[None]:
+    """Keeps status.json of a run folder true: RUNNING in the block, DONE behind it, FAILED and why after an error."""
+    if not distributed.is_main():
+        yield
+        return
+    write_status(folder, "RUNNING")
+    try:
+        yield
+    except BaseException as error:
+        reason = str(error) if isinstance(error, NlnetError) else f"{type(error).__name__}: {error}"
+        write_status(folder, "FAILED", reason)
+        raise
+    write_status(folder, "DONE")
+
+
+def _say_costs(job: TrainJob) -> None:
+    """Counts parameters and multiply-adds of one training clip, says and writes them."""
+    clip = job.clips.view
+    shape = [clip.frames, clip.crop, clip.crop]
+    parameters, macs = cost.parameters(job.model), cost.multiply_adds(job.model, shape)
+    size = "×".join(map(str, shape))
+    job.log.line(f"{parameters / 1e6:.3f} M parameters, {macs / 1e9:.3f} G multiply-adds for a clip of {size}")
+    if distributed.is_main():
+        costs = {"params": parameters, "macs": macs, "clip": shape}
+        (job.folder / "costs.json").write_text(json.dumps(costs) + "\n", encoding="utf-8")
+        (job.folder / "classes.txt").write_text("".join(f"{name}\n" for name in job.test.videos.classes))
+
+
+def _write_contact_sheet(job: TrainJob, *, num_clips: int = 6) -> None:
+    """A picture of the first training clips as the network gets them: wrong colours, crops or labels show here."""
+    path = job.folder / "contact_sheet.png"
+    if path.exists():
+        return
+    samples = [job.clips[number] for number in range(min(num_clips, len(job.clips.videos)))]
+    contact_sheet(
+        [sample.clip.numpy() for sample in samples],
+        [job.clips.videos.classes[sample.label] for sample in samples],
+        path=path,
+    )

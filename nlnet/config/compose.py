@@ -1,0 +1,240 @@
+"""Finding, composing and checking configs. With ``nlnet.config.build``, the only code that knows Hydra.
+
+The signature of a ``_target_`` is the schema of its node: a key that it does not take is refused before any work.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nlnet.errors import ConfigError, NlnetError
+
+# The nodes that build.py reads itself; the rest is checked by signatures.
+TOP_LEVEL = [
+    "model",
+    "data",
+    "optim",
+    "schedule",
+    "trainer",
+    "init",
+    "name",
+    "seed",
+    "device",
+    "workers",
+    "tensorboard",
+    "keep_checkpoints",
+    "runs",
+    "experiment",
+]
+DATA_LEVEL = [
+    "root",
+    "clip",
+    "annotations",
+    "augment",
+    "test_short_side",
+    "views",
+    "validation",
+    "decoder",
+    "normalize",
+    "max_bad_fraction",
+    "prepare",
+]
+_SAFE = ("nlnet.models.", "nlnet.data.")
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+def shipped_configs() -> Path:
+    """The folder of the configs that come with the package."""
+    return Path(str(files("nlnet.configs")))
+
+
+def config_folders(config_dir: str | None) -> list[Path]:
+    """Where YAMLs are looked for, first to last: ``--config-dir``, ``./configs``, the shipped tree."""
+    folders = []
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: no such folder")
+        folders.append(Path(config_dir).resolve())
+    folders.append(Path("configs").resolve())
+    shipped = shipped_configs().resolve()
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir() and folder != shipped] + [shipped]
+
+
+def compose(config: str | None, overrides: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
+    """The composed config, with interpolations unresolved.
+
+    Args:
+        config: the primary config, such as ``train``; None composes the overrides alone.
+        overrides: Hydra overrides, ``key=value`` and ``group=option``.
+        config_dir: a folder of the user's YAMLs.
+
+    Raises:
+        ConfigError: an unknown key or option, with the nearest right name.
+    """
+    first, *rest = config_folders(config_dir)
+    paths = ",".join(f"file://{folder}" for folder in rest)
+    searched = [f"hydra.searchpath=[{paths}]"] if rest else []
+    try:
+        with initialize_config_dir(str(first), version_base="1.3"):
+            composed = hydra_compose(config, [*overrides, *searched], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, config, overrides, config_dir)) from error
+    OmegaConf.set_struct(composed, False)
+    choices = composed.pop("hydra").runtime.choices
+    if composed.get("name") == "auto":
+        composed.name = choices.get("experiment") or f"{choices['model']}-{choices['data']}"
+    return composed
+
+
+def group_options(group: str, *, config_dir: str | None = None) -> list[str]:
+    """The options of a config group: ``model/placement`` -> five, none, …"""
+    found = {path.stem for folder in config_folders(config_dir) for path in (folder / group).glob("*.yaml")}
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def _explain(error: Exception, config: str | None, overrides: Sequence[str], config_dir: str | None) -> str:
+    """Hydra's error as one sentence that names the key and the mend."""
+    text = str(error.__cause__ or error) if "In '" in str(error) and error.__cause__ else str(error)
+    if match := re.search(r"[Cc]ould not (?:override|find) '([\w./-]+)'", text):
+        wanted = match[1]
+        if "/" in wanted and (options := group_options(wanted.rpartition("/")[0], config_dir=config_dir)):
+            group, _, option = wanted.rpartition("/")
+            return f"{group}={option}: no such option; {group} has {', '.join(options)}"
+        if config is not None:
+            return f"'{wanted}': no such key{nearest(wanted, _paths(compose(config, [], config_dir=config_dir)))}"
+    detail = " ".join(line.strip() for line in text.splitlines()[:4] if line.strip())
+    return f"the overrides {' '.join(overrides)} do not compose: {detail}"
+
+
+def nearest(wrong: str, right: Sequence[str]) -> str:
+    """``; did you mean 'optim.lr'?`` or, when nothing is near, nothing."""
+    close = difflib.get_close_matches(wrong, right, n=1, cutoff=0.6)
+    if not close:  # the last part alone: lr for optim.lr
+        tails = {name.rpartition(".")[2]: name for name in right}
+        close = [tails[tail] for tail in difflib.get_close_matches(wrong.rpartition(".")[2], tails, n=1)]
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _paths(config: DictConfig) -> list[str]:
+    """All dotted keys of a config, those of inner nodes too."""
+    leaves = flat(OmegaConf.to_container(config, resolve=False))
+    return sorted({".".join(key.split(".")[:end]) for key in leaves for end in range(1, key.count(".") + 2)})
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> one with dotted keys. Lists are values."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    leaves: dict[str, Any] = {}
+    for key, child in node.items():
+        leaves |= flat(child, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
+
+
+def override_stored(stored: DictConfig, overrides: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
+    """Overrides on a config that was composed earlier: ``key=value``, and ``group=option`` for a whole node.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest right name.
+    """
+    config = stored.copy()
+    OmegaConf.set_struct(config, False)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}': overrides are written key=value")
+        if group_options(key, config_dir=config_dir):
+            node = compose(None, [f"+{override}"], config_dir=config_dir)
+            path = key.replace("/", ".")
+            OmegaConf.update(config, path, OmegaConf.select(node, path), merge=False)
+        elif key not in (paths := _paths(config)):
+            raise ConfigError(f"'{key}': no such key{nearest(key, paths)}")
+        else:
+            OmegaConf.update(config, key, yaml.safe_load(value), merge=False)
+    return config
+
+
+def check(config: DictConfig, *, trusted: bool = True) -> None:
+    """Refuses unknown keys, missing values and targets that do not exist, before anything is built.
+
+    Args:
+        trusted: False for a config that came out of a file such as a checkpoint: only nlnet's own classes may be named.
+
+    Raises:
+        ConfigError: with the key and the nearest right name.
+    """
+    for key, value in flat(OmegaConf.to_container(config, resolve=False)).items():
+        if value == "???":
+            raise ConfigError(f"{key} is needed: give {key}=…")
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{getattr(error, 'full_key', '') or 'config'}: {str(error).splitlines()[0]}") from error
+    assert isinstance(resolved, dict)
+    for key in resolved:
+        if key not in TOP_LEVEL:
+            raise ConfigError(f"'{key}': no such key{nearest(str(key), TOP_LEVEL)}")
+    for key in resolved.get("data") or {}:
+        if key not in DATA_LEVEL:
+            raise ConfigError(f"'data.{key}': no such key{nearest(str(key), DATA_LEVEL)}")
+    _check_node(resolved, "", trusted=trusted)
+
+
+def _check_node(node: Any, path: str, *, trusted: bool) -> None:
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            _check_node(child, f"{path}[{index}]", trusted=trusted)
+    if not isinstance(node, dict):
+        return
+    for key, child in node.items():
+        _check_node(child, f"{path}.{key}" if path else str(key), trusted=trusted)
+    target = node.get("_target_")
+    if target is None:
+        return
+    if not trusted and not str(target).startswith(_SAFE):
+        raise ConfigError(f"{path}._target_={target}: a checkpoint may name nlnet's own models and data readers only")
+    try:
+        found = get_object(str(target))
+        signature = inspect.signature(found)
+    except (ImportError, ValueError, AttributeError, TypeError, HydraException) as error:
+        raise ConfigError(f"{path}._target_={target}: cannot be imported ({error})") from error
+    if not trusted and not str(getattr(found, "__module__", "")).startswith(_SAFE):
+        raise ConfigError(f"{path}._target_={target}: not a class of nlnet")  # nlnet.models.resnet.os.system, say
+    takes = [name for name in signature.parameters if name != "self"]
+    special = {"init"} if path == "model" else set()  # a child of the model's group that build.py takes itself
+    for key in node:
+        if key not in takes and key not in _HYDRA_KEYS | special:
+            near = nearest(str(key), takes) or f"; it takes {', '.join(takes)}"
+            raise ConfigError(f"'{path}.{key}': {str(target).rpartition('.')[2]} has no such option{near}")
+
+
+def plain(node: DictConfig | ListConfig) -> Any:
+    """A config node as plain dictionaries, lists, numbers and strings, interpolations resolved."""
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def build(node: DictConfig | dict[str, Any], **arguments: Any) -> Any:
+    """The object that a node's ``_target_`` names. ``arguments`` are those that the config does not know.
+
+    Raises:
+        NlnetError: as the target raised it.
+        ConfigError: the target refused its arguments.
+    """
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, NlnetError):
+            raise error.__cause__ from None
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,56 @@
+"""What the training loop measures between two log lines."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from nlnet import distributed
+
+
+class Meter:
+    """Sums since the last reading, kept on the device so that no step waits for them."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._restart()
+
+    def _restart(self) -> None:
+        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss · clips, correct, clips
+        self._waited_s = 0.0
+        self._paused_s = 0.0
+        self._started = time.perf_counter()
+
+    def add(self, loss: Tensor, correct_B: Tensor) -> None:
+        """The mean loss of B clips and which of them are correct."""
+        size = len(correct_B)
+        self._sums += torch.stack([loss.double() * size, correct_B.sum().double(), loss.new_tensor(size).double()])
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The time of this block is spent waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited_s += time.perf_counter() - start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time of this block (validation, checkpoints) is not training time."""
+        start = time.perf_counter()
+        yield
+        self._paused_s += time.perf_counter() - start
+
+    def read(self) -> dict[str, float]:
+        """Loss, top-1, clips/s over all processes and this process' data-wait share since the last reading."""
+        loss, correct, clips = distributed.sum_across(self._sums).tolist()
+        seconds = max(time.perf_counter() - self._started - self._paused_s, 1e-9)
+        values = {
+            "loss": loss / clips,
+            "top1": correct / clips,
+            "clips_per_second": clips / seconds,
+            "data_share": min(self._waited_s / seconds, 1.0),
+        }
+        self._restart()
+        return values

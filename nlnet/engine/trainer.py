@@ -1,0 +1,261 @@
+"""The training loop: the same code for one process and for many, resumable after any step.
+
+A run is a stream of samples: step s takes the samples s·batch … (s+1)·batch - 1, whoever computes them, and an epoch is
+one pass over the list, wherever a batch boundary falls. All randomness is a function of (seed, step or sample number),
+so the state of a run is its weights, its optimiser and the number of its step.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nlnet import distributed, metrics
+from nlnet.engine.bad_videos import BadVideos
+from nlnet.engine.checkpoint import CheckpointFolder
+from nlnet.engine.meter import Meter
+from nlnet.engine.precision import Name, Precision
+from nlnet.errors import CheckpointError, ConfigError, Diverged
+from nlnet.loggers import RunLog
+from nlnet.optim.schedules import Schedule
+
+
+class Batch(Protocol):
+    """One process' share of a micro-batch: see ``nlnet.data.loader.TrainBatch``."""
+
+    clips: Tensor
+    labels: Tensor
+    bad: Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is trained.
+
+    Args:
+        epochs: passes over the training list; fractions are fine.
+        batch_size: clips of one optimiser step, over all processes and micro-batches.
+        accumulate: micro-batches that one step is split into, to save memory.
+        label_smoothing: share of the target spread over all classes.
+        clip_gradient: largest norm of the gradient; None for no limit.
+        precision: fp32, bf16 or fp16 (autocast).
+        log_every: steps between two lines.
+        validate_every, checkpoint_every: epochs between two; the end always has both.
+    """
+
+    epochs: float
+    batch_size: int = 64
+    accumulate: int = 1
+    label_smoothing: float = 0.0
+    clip_gradient: float | None = None
+    precision: Name = "fp32"
+    log_every: int = 20
+    validate_every: float = 1.0
+    checkpoint_every: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"trainer.{name} must be above 0, not {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"trainer.label_smoothing must be in [0, 1), not {self.label_smoothing}")
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """Where a run's clips come from.
+
+    Args:
+        batches: first step -> the micro-batches of this process from there to the end, ``accumulate`` for each step.
+        to_input: uint8 [B, T, H, W, 3] -> normalised float [B, 3, T, H, W].
+        num_videos: of the training list: an epoch.
+    """
+
+    batches: Callable[[int], Iterable[Batch]]
+    to_input: Callable[[Tensor], Tensor]
+    num_videos: int
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run writes. ``card`` describes the model in plain data and goes into every checkpoint."""
+
+    log: RunLog
+    checkpoints: CheckpointFolder
+    bad_videos: BadVideos
+    card: dict[str, Any]
+
+
+def total_steps(settings: Settings, num_videos: int) -> int:
+    """Optimiser steps of the whole run."""
+    return math.ceil(settings.epochs * num_videos / settings.batch_size)
+
+
+class Trainer:
+    """Trains a model to the end of its run.
+
+    Args:
+        model: clips [B, 3, T, H, W] -> logits [B, K], on its device.
+        optimizer: over the model's parameters, at the base learning rate.
+        schedule: progress of the run -> factor of the learning rate.
+        validate: scores the current model; None for no validation. ``top1`` of it decides which checkpoint is best.
+        seed: of everything random inside the model (dropout).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        settings: Settings,
+        data: TrainData,
+        files: RunFiles,
+        validate: Callable[[], dict[str, float]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+        self.settings, self.data, self.files, self.validate = settings, data, files, validate
+        self.seed = seed
+        self.device = next(model.parameters()).device
+        self.precision = Precision(settings.precision, self.device)
+        self.base_lr = [group["lr"] for group in optimizer.param_groups]
+        self.steps = total_steps(settings, data.num_videos)
+        self.step = 0
+        self.best: float | None = None
+        self.meter = Meter(self.device)
+
+    # The loop -----------------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Trains from the newest checkpoint, or from the start, to the last step."""
+        self.resume()
+        self.replica = distributed.replicate(self.model, self.device)
+        self.model.train()
+        batches = iter(self.data.batches(self.step))
+        while self.step < self.steps:
+            self.train_step(batches)
+            if self.step % self.settings.log_every == 0 or self.step == self.steps:
+                self.log()
+            with self.meter.paused():
+                if self.validate is not None and self.due(self.settings.validate_every):
+                    self.keep_best(self.validate())
+                if self.due(self.settings.checkpoint_every):
+                    self.save()
+
+    def train_step(self, batches: Iterator[Batch]) -> None:
+        """One optimiser step over ``accumulate`` micro-batches."""
+        torch.manual_seed(self.seed * 1_000_003 + self.step * 4_099 + distributed.rank())  # dropout
+        for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
+            group["lr"] = base * self.schedule(self.step / self.steps)
+        for micro in range(self.settings.accumulate):
+            with self.meter.waiting():
+                batch = next(batches)
+            self.files.bad_videos.add(batch.bad)
+            labels = batch.labels.to(self.device, non_blocking=True)
+            not_last = micro + 1 < self.settings.accumulate
+            with distributed.without_averaging(self.replica, when=not_last), self.precision.autocast():
+                logits = self.replica(self.data.to_input(batch.clips.to(self.device, non_blocking=True)))
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+                self.precision.backward(loss / self.settings.accumulate)
+            self.meter.add(loss.detach(), metrics.in_top_k(logits.detach().float(), labels, 1))
+        self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
+        self.step += 1
+
+    # At step boundaries, on all processes together ----------------------------------------------------------------
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training list so far."""
+        return self.step * self.settings.batch_size / self.data.num_videos
+
+    def due(self, every: float) -> bool:
+        """Whether the last step went past a multiple of ``every`` epochs, or was the last of the run."""
+        before = (self.step - 1) * self.settings.batch_size / self.data.num_videos
+        return self.step == self.steps or math.floor(self.epoch / every) > math.floor(before / every)
+
+    def log(self) -> None:
+        """Writes the numbers since the last time, shares the bad videos, and stops a diverged run.
+
+        Raises:
+            Diverged: the loss is not finite.
+            TooManyBadVideos: see ``BadVideos.share``.
+        """
+        values = self.meter.read()
+        lr = self.optimizer.param_groups[0]["lr"]
+        left = (self.steps - self.step) * self.settings.batch_size / values["clips_per_second"]
+        self.files.log.record("train", self.step, epoch=self.epoch, lr=lr, **values)
+        self.files.log.line(
+            f"step {self.step}/{self.steps} · epoch {self.epoch:.2f} · loss {values['loss']:.4f} · top-1 "
+            f"{values['top1']:.1%} · lr {lr:.2g} · {values['clips_per_second']:.1f} clips/s · waiting for data "
+            f"{values['data_share']:.0%} · {_duration(left)} left"
+        )
+        if new := self.files.bad_videos.share():
+            self.files.log.line(f"{new} more bad videos were replaced; see {self.files.bad_videos.path}")
+        if not math.isfinite(values["loss"]):
+            raise Diverged(
+                f"the loss is {values['loss']} at step {self.step}: the run has diverged. Lower optim.lr, add "
+                "schedule.warmup, or set trainer.clip_gradient; the last checkpoint is untouched"
+            )
+
+    def keep_best(self, scores: dict[str, float]) -> None:
+        """Logs a validation and keeps the weights if they are the best so far."""
+        self.files.log.record("val", self.step, epoch=self.epoch, **scores)
+        self.files.log.line(
+            f"validation at epoch {self.epoch:.2f}: top-1 {scores['top1']:.1%} · top-5 {scores['top5']:.1%} · "
+            f"loss {scores['loss']:.4f} · {scores['coverage']:.1%} of the videos scored"
+        )
+        if self.best is None or scores["top1"] > self.best:
+            self.best = scores["top1"]
+            if distributed.is_main():
+                weights = {"step": self.step, "model": self.model.state_dict(), "card": self.files.card}
+                self.files.checkpoints.save_best(weights)
+
+    def save(self) -> None:
+        """Writes a checkpoint: the main process writes, the others wait."""
+        if distributed.is_main():
+            self.files.checkpoints.save(self.step, self.state_dict())
+        distributed.barrier()
+
+    def resume(self) -> None:
+        """Continues from the newest valid checkpoint, if there is one, with the same state on all processes."""
+        found = self.files.checkpoints.newest() if distributed.is_main() else None
+        path = distributed.broadcast(str(found[0]) if found else None)
+        if path is None:
+            return
+        state = found[1] if found else None
+        self.load_state_dict(distributed.broadcast(state))
+        self.files.log.rewind(self.step)
+        self.files.log.line(f"resuming at step {self.step} of {self.steps} from {path}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run is at a step boundary, as plain data."""
+        return {
+            "step": self.step,
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "bad_videos": self.files.bad_videos.state_dict(),
+            "card": self.files.card,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["card"]["identity"] != self.files.card["identity"]:
+            raise CheckpointError("the checkpoint in this run folder was made by another run; choose another name=…")
+        self.step, self.best = state["step"], state["best"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.files.bad_videos.load_state_dict(state["bad_videos"])
+
+
+def _duration(seconds: float) -> str:
+    """90061.0 -> "25:01:01"; 61 -> "1:01"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

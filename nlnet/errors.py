@@ -1,0 +1,46 @@
+"""The errors a user can meet, each with the exit code of the command that raised it.
+
+0 done, 2 config, usage or data, 3 diverged, 4 too many bad videos, 75 preempted (resumable), 130 interrupted.
+"""
+
+
+class NlnetError(Exception):
+    """Base of all errors whose message alone is meant for the user: printed without a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(NlnetError):
+    """A config key, value or combination that cannot work. The message names the key and the mend."""
+
+
+class DataError(NlnetError):
+    """An annotation file or data folder that cannot be used. The message names the file and the line."""
+
+
+class CheckpointError(NlnetError):
+    """A checkpoint that is missing, damaged or does not fit. The message names the file."""
+
+
+class Diverged(NlnetError):
+    """The loss is no longer a finite number."""
+
+    exit_code = 3
+
+
+class TooManyBadVideos(NlnetError):
+    """More videos than ``data.max_bad_fraction`` allows could not be decoded in training."""
+
+    exit_code = 4
+
+
+class VideoError(NlnetError):
+    """One video cannot be decoded. Carries the path and the reason, so that it can be counted and listed."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"

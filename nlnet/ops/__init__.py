@@ -1,0 +1,5 @@
+"""The arithmetic of the non-local operation (paper, equation 1), as pure functions of token tensors."""
+
+from nlnet.ops.attention import relu_concatenation, scaled_product, softmax_attention
+
+__all__ = ["relu_concatenation", "scaled_product", "softmax_attention"]
