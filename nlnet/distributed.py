@@ -44,7 +44,7 @@ def barrier() -> None:
 
 
 def gather(value: Any) -> list[Any]:
-    """One plain Python value or CPU tensor of each process -> the list of all of them, in rank order, on all processes."""
+    """One plain value or CPU tensor of each process -> the list of all of them, in rank order, on all processes."""
     if not dist.is_initialized():
         return [value]
     gathered: list[Any] = [None] * world_size()

@@ -14,7 +14,6 @@ from nlnet.config.build import (
     select_validation,
 )
 from nlnet.config.compose import check, override_stored
-from nlnet.engine.evaluator import write_results
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,17 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         predictions = evaluation(trained.model.to(device))
     folder = options.out or path.parent.parent / "eval" / evaluation.views.name
+    line = evaluation.write(folder, predictions, checkpoint=path.name, step=trained.step)
     if distributed.is_main():
-        write_results(
-            folder,
-            predictions,
-            names=[video.name for video in evaluation.videos.videos],
-            classes=trained.classes,
-            facts={"views": evaluation.views.name, "checkpoint": path.name, "step": trained.step},
-        )
-        print(
-            f"{evaluation.views.name} views, {path.name}: top-1 {predictions.top(1):.1%} "
-            f"top-5 {predictions.top(5):.1%} of {len(evaluation.videos)} videos; {predictions.coverage:.1%} of them could be decoded and scored\n"
-            f"{folder}"
-        )
+        print(line)
     return 0

@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 
 from nlnet import distributed
 from nlnet.config import TrainJob, build_train, compose
-from nlnet.config.runs import write_status
-from nlnet.engine.evaluator import write_results
+from nlnet.config.runs import read_status, write_status
 from nlnet.errors import NlnetError
 from nlnet.models import cost
 from nlnet.report.contact_sheet import contact_sheet
@@ -31,38 +30,39 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     with distributed.process_group(distributed.device(config.device)):
         job = build_train(config)
-        with status_of(job.folder):
-            train(job)
+        if not distributed.on_main(lambda: finished(job)):
+            with status_of(job.folder):
+                train(job)
     return 0
 
 
 def train(job: TrainJob) -> None:
-    """Trains, tests the final weights with the chosen views, and writes the report."""
+    """Trains, and tests the final weights with the chosen views."""
     _say_costs(job)
     if distributed.is_main():
         _write_contact_sheet(job)
     job.trainer.fit()
-    predictions = job.test(job.model)
-    if distributed.is_main():
-        folder = job.folder / "eval" / job.test.views.name
-        write_results(
-            folder,
-            predictions,
-            names=[video.name for video in job.test.videos.videos],
-            classes=job.test.videos.classes,
-            facts={"views": job.test.views.name, "checkpoint": "last", "step": job.trainer.step},
-        )
-        job.log.line(
-            f"test with {job.test.views.name} views: top-1 {predictions.top(1):.1%} · top-5 {predictions.top(5):.1%} "
-            f"of {len(job.test.videos)} videos, {predictions.coverage:.1%} of them scored · {folder}"
-        )
-        job.log.close()
-        print(f"report: {write_run_report(job.folder)}", file=sys.stderr)
+    folder = job.folder / "eval" / job.test.views.name
+    job.log.line(job.test.write(folder, job.test(job.model), checkpoint="last", step=job.trainer.step))
+    job.log.close()
+
+
+def finished(job: TrainJob) -> bool:
+    """Whether this run is done and tested with these views: the same command again has nothing to do."""
+    results = job.folder / "eval" / job.test.views.name / "results.json"
+    if read_status(job.folder) != "DONE" or not results.is_file():
+        return False
+    scores = json.loads(results.read_text(encoding="utf-8"))
+    job.log.line(f"done before: top-1 {scores['top1']:.1%} with {scores['views']} views · {job.folder}/report.html")
+    return bool(scores["step"] == job.trainer.steps)
 
 
 @contextmanager
 def status_of(folder: Path) -> Iterator[None]:
-    """Keeps status.json of a run folder true: RUNNING in the block, DONE behind it, FAILED and why after an error."""
+    """Keeps status.json of a run folder true: RUNNING in the block, DONE behind it, FAILED and why after an error.
+
+    The report is written in either case: what went wrong belongs into it.
+    """
     if not distributed.is_main():
         yield
         return
@@ -73,7 +73,10 @@ def status_of(folder: Path) -> Iterator[None]:
         reason = str(error) if isinstance(error, NlnetError) else f"{type(error).__name__}: {error}"
         write_status(folder, "FAILED", reason)
         raise
-    write_status(folder, "DONE")
+    else:
+        write_status(folder, "DONE")
+    finally:
+        print(f"report: {write_run_report(folder)}", file=sys.stderr)
 
 
 def _say_costs(job: TrainJob) -> None:

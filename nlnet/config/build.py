@@ -20,7 +20,7 @@ from nlnet.data.loader import eval_loader, train_loader
 from nlnet.data.transforms import EvalViews
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
-from nlnet.engine.evaluator import Predictions, evaluate
+from nlnet.engine.evaluator import Predictions, evaluate, write_results
 from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer, total_steps
 from nlnet.errors import CheckpointError, ConfigError, DataError, TooManyBadVideos
 from nlnet.loggers import RunLog
@@ -140,6 +140,21 @@ class Evaluation:
             num_videos=len(self.videos),
             num_classes=len(self.videos.classes),
             clips_per_batch=self.clips_per_batch,
+        )
+
+    def write(self, folder: Path, predictions: Predictions, *, checkpoint: str, step: int) -> str:
+        """Writes the results into ``folder``, on the main process, and returns them as a line for people."""
+        if distributed.is_main():
+            write_results(
+                folder,
+                predictions,
+                names=[video.name for video in self.videos.videos],
+                classes=self.videos.classes,
+                facts={"views": self.views.name, "checkpoint": checkpoint, "step": step},
+            )
+        return (
+            f"{self.views.name} views of {len(self.videos)} videos: top-1 {predictions.top(1):.1%} · "
+            f"top-5 {predictions.top(5):.1%} · {predictions.coverage:.1%} of them could be scored · {folder}"
         )
 
 

@@ -183,12 +183,12 @@ def check(config: DictConfig, *, trusted: bool = True) -> None:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{getattr(error, 'full_key', '') or 'config'}: {str(error).splitlines()[0]}") from error
     assert isinstance(resolved, dict)
-    for key in resolved:
-        if key not in TOP_LEVEL:
-            raise ConfigError(f"'{key}': no such key{nearest(str(key), TOP_LEVEL)}")
-    for key in resolved.get("data") or {}:
-        if key not in DATA_LEVEL:
-            raise ConfigError(f"'data.{key}': no such key{nearest(str(key), DATA_LEVEL)}")
+    for name in map(str, resolved):
+        if name not in TOP_LEVEL:
+            raise ConfigError(f"'{name}': no such key{nearest(str(name), TOP_LEVEL)}")
+    for name in resolved.get("data") or {}:
+        if name not in DATA_LEVEL:
+            raise ConfigError(f"'data.{name}': no such key{nearest(str(name), DATA_LEVEL)}")
     _check_node(resolved, "", trusted=trusted)
 
 

@@ -91,3 +91,11 @@ def write_status(folder: Path, state: str, reason: str = "") -> None:
     """Writes status.json: RUNNING, DONE or FAILED and why."""
     status = {"state": state, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     (folder / "status.json").write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
+
+
+def read_status(folder: Path) -> str:
+    """The state in status.json; empty where there is none that can be read."""
+    try:
+        return str(json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"])
+    except (OSError, ValueError, KeyError):
+        return ""

@@ -1,4 +1,4 @@
-"""The one place that decides what happens to videos that cannot be decoded in training: count, list, and at last stop."""
+"""The one place that decides about videos that cannot be decoded in training: count, list, and at last stop."""
 
 import csv
 from collections.abc import Iterable
