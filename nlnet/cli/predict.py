@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--views", default=None, help="1x1, 10x1, 10x3 or fcn (default: as in its training)")
     parser.add_argument("--top", type=int, default=5, help="how many classes to name")
     parser.add_argument("--json", action="store_true", help="print JSON: one object per video, on one line")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     trained = load_model(options.checkpoint)
     views = [f"data/views={options.views}"] if options.views else []
     config = override_stored(trained.config, views)

@@ -11,7 +11,7 @@ from nlnet.report.page import write_run_report
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="nlnet report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, such as runs/NAME/s0")
-    for folder in parser.parse_args(arguments).folders:
+    for folder in parser.parse_intermixed_args(arguments).folders:
         if not (folder / "config.yaml").is_file():
             raise DataError(f"{folder}: not a run folder (no config.yaml); give one such as runs/NAME/s0")
         print(write_run_report(folder))

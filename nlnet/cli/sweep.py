@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nlnet.config.compose import build, compose, group_options, plain
+from nlnet.config.compose import build, check_targets, compose, group_options
 from nlnet.errors import ConfigError
 from nlnet.report.page import write_sweep_report
 from nlnet.report.seeds import SweepRow
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--config-dir", help="a folder of your own YAMLs (also looked for: ./configs)")
     parser.add_argument("--plan", action="store_true", help="print the commands and stop")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     mine = [override for override in options.overrides if override.startswith(("sweep=", "sweep.", "sweeps="))]
     others = [override for override in options.overrides if override not in mine]
     names = [override.partition("=")[2] for override in mine if override.startswith("sweep=")]
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         tables = ", ".join(group_options("sweep", config_dir=options.config_dir))
         raise ConfigError(f"which table? sweep=NAME, with one of {tables}")
     config = compose("sweep", mine, config_dir=options.config_dir)
+    check_targets(config.sweep, "sweep")
     sweep: Sweep = build(config.sweep)
     folder = Path(config.sweeps) / names[0]
     runs = plan(sweep, folder, overrides=others, config_dir=options.config_dir)

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as data/views=10x3 data.root=/videos")
     parser.add_argument("--config-dir", help="a folder of your own YAMLs (also looked for: ./configs)")
     parser.add_argument("--out", type=Path, help="where the results go (default: eval/VIEWS in the run folder)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     path = find_checkpoint(options.checkpoint)
     trained = load_model(path)
     config = override_stored(trained.config, options.overrides, config_dir=options.config_dir)

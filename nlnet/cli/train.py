@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config overrides, group=option too")
     parser.add_argument("--config-dir", help="a folder of your own YAMLs (also looked for: ./configs)")
     parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     config = compose("train", options.overrides, config_dir=options.config_dir)
     if options.cfg:
         print(OmegaConf.to_yaml(config), end="")

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -83,12 +84,12 @@ def compose(config: str | None, overrides: Sequence[str], *, config_dir: str | N
     Raises:
         ConfigError: an unknown key or option, with the nearest right name.
     """
-    first, *rest = config_folders(config_dir)
-    paths = ",".join(f"file://{folder}" for folder in rest)
-    searched = [f"hydra.searchpath=[{paths}]"] if rest else []
+    *users, shipped = config_folders(config_dir)
     try:
-        with initialize_config_dir(str(first), version_base="1.3"):
-            composed = hydra_compose(config, [*overrides, *searched], return_hydra_config=True)
+        with initialize_config_dir(str(shipped), version_base="1.3"):
+            for folder in reversed(users):  # hydra.searchpath would only append: a user's YAML wins over a shipped one
+                GlobalHydra.instance().config_loader().get_search_path().prepend("user", f"file://{folder}")
+            composed = hydra_compose(config, list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, config, overrides, config_dir)) from error
     OmegaConf.set_struct(composed, False)
@@ -113,7 +114,8 @@ def _explain(error: Exception, config: str | None, overrides: Sequence[str], con
             group, _, option = wanted.rpartition("/")
             return f"{group}={option}: no such option; {group} has {', '.join(options)}"
         if config is not None:
-            return f"'{wanted}': no such key{nearest(wanted, _paths(compose(config, [], config_dir=config_dir)))}"
+            others = [override for override in overrides if not override.lstrip("+~").startswith(wanted)]
+            return f"'{wanted}': no such key{nearest(wanted, _paths(compose(config, others, config_dir=config_dir)))}"
     detail = " ".join(line.strip() for line in text.splitlines()[:4] if line.strip())
     return f"the overrides {' '.join(overrides)} do not compose: {detail}"
 
@@ -188,8 +190,13 @@ def check(config: DictConfig, *, trusted: bool = True) -> None:
             raise ConfigError(f"'{name}': no such key{nearest(str(name), TOP_LEVEL)}")
     for name in resolved.get("data") or {}:
         if name not in DATA_LEVEL:
-            raise ConfigError(f"'data.{name}': no such key{nearest(str(name), DATA_LEVEL)}")
+            raise ConfigError(f"'data.{name}': no such key{nearest(f'data.{name}', [f'data.{k}' for k in DATA_LEVEL])}")
     _check_node(resolved, "", trusted=trusted)
+
+
+def check_targets(node: DictConfig, path: str) -> None:
+    """Refuses unknown keys of a node that is built on its own, such as a sweep."""
+    _check_node(plain(node), path, trusted=True)
 
 
 def _check_node(node: Any, path: str, *, trusted: bool) -> None:

@@ -77,9 +77,15 @@ def plan(sweep: Sweep, folder: Path, *, overrides: Sequence[str] = (), config_di
     for seed in sweep.seeds:
         for name, row in sweep.rows.items():
             place = [f"runs={folder}", f"name={name}", f"seed={seed}"]
-            command = [*launch, "train", *options, *sweep.overrides, *row.overrides, *overrides, *place]
+            chosen = last_of_each([*sweep.overrides, *row.overrides, *overrides, *place])
+            command = [*launch, "train", *options, *chosen]
             runs.append(Run(name, seed, folder / name / f"s{seed}", command))
     return runs
+
+
+def last_of_each(overrides: Sequence[str]) -> list[str]:
+    """Overrides with one value for each key: the last one, so that a command line wins over the sweep's file."""
+    return list({override.lstrip("+~").partition("=")[0]: override for override in overrides}.values())
 
 
 def run_all(runs: Sequence[Run], *, say: Callable[[str], None]) -> list[Run]:

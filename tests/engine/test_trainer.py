@@ -1,0 +1,157 @@
+"""The training loop: its arithmetic, its step boundaries, and resuming to the bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nlnet.engine.trainer import Settings, total_steps
+from nlnet.errors import CheckpointError, ConfigError, Diverged, TooManyBadVideos
+from tests.engine.conftest import NUM_VIDEOS, MakeTrainer, batches, network, to_input
+
+
+def weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def test_a_run_stopped_after_any_step_ends_where_the_unbroken_one_ends(make_trainer: MakeTrainer) -> None:
+    whole = make_trainer("whole")
+    whole.fit()
+    assert whole.step == whole.steps == 8
+    for stop in range(1, whole.steps):
+        trainer = make_trainer(f"cut{stop}")
+
+        class Stopped(Exception):
+            pass
+
+        def save_and_stop(trainer=trainer, stop=stop) -> None:  # type: ignore[no-untyped-def]
+            trainer.files.checkpoints.save(trainer.step, trainer.state_dict())
+            if trainer.step == stop:
+                raise Stopped
+
+        trainer.due = lambda every: True  # type: ignore[method-assign]
+        trainer.save = save_and_stop  # type: ignore[method-assign]
+        with pytest.raises(Stopped):
+            trainer.fit()
+        torch.manual_seed(stop)  # whatever happened in between
+        resumed = make_trainer(f"cut{stop}", model=network())
+        resumed.fit()
+        assert_equal(weights(whole.model), weights(resumed.model))
+        assert_equal(
+            {str(k): v["momentum_buffer"] for k, v in whole.optimizer.state_dict()["state"].items()},
+            {str(k): v["momentum_buffer"] for k, v in resumed.optimizer.state_dict()["state"].items()},
+        )
+
+
+def test_one_step_is_sgd_on_the_mean_loss(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(epochs=0.4, model=network(norm=False))
+    reference = network(norm=False)
+    trainer.fit()
+    settings = trainer.settings
+    batch = next(batches(0, settings=settings, steps=1))
+    loss = F.cross_entropy(reference(to_input(batch.clips)), batch.labels)
+    loss.backward()
+    lr = 0.5 * 8 / 64 * trainer.schedule(0)
+    for new, old in zip(trainer.model.parameters(), reference.parameters(), strict=True):
+        gradient = old.grad + 1e-4 * old  # weight decay; the first Nesterov step is 1 + 0.9 times the gradient
+        torch.testing.assert_close(new, old - lr * 1.9 * gradient)
+
+
+def test_accumulation_gives_the_step_of_the_whole_batch(make_trainer: MakeTrainer) -> None:
+    whole = make_trainer("whole", model=network(norm=False))
+    parts = make_trainer("parts", model=network(norm=False), accumulate=4)
+    whole.fit()
+    parts.fit()
+    for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_the_last_epoch_may_be_a_part_and_everything_is_due_at_the_end(make_trainer: MakeTrainer) -> None:
+    assert total_steps(Settings(epochs=1, batch_size=8), NUM_VIDEOS) == 3
+    validated: list[float] = []
+    trainer = make_trainer(
+        epochs=1, validate_every=5, validate=lambda: validated.append(1) or dict.fromkeys(
+            ("top1", "top5", "loss", "coverage"), 0.5
+        )
+    )
+    trainer.fit()
+    assert len(validated) == 1
+    assert trainer.files.checkpoints.newest() is not None
+    assert trainer.files.checkpoints.best.is_file()
+
+
+def test_the_best_validation_is_kept(make_trainer: MakeTrainer) -> None:
+    scores = iter([0.2, 0.6, 0.4])
+    trainer = make_trainer(
+        epochs=1.2, validate_every=0.4, validate=lambda: {"top1": next(scores), "top5": 1, "loss": 0, "coverage": 1}
+    )
+    trainer.fit()
+    assert trainer.best == 0.6
+    assert torch.load(trainer.files.checkpoints.best, weights_only=True)["step"] == 2
+
+
+def test_records_behind_the_checkpoint_are_written_again_once(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    make_trainer().fit()
+    path = tmp_path / "run" / "metrics.jsonl"
+    for checkpoint in sorted((tmp_path / "run" / "checkpoints").glob("step_*.pt"))[3:]:
+        checkpoint.unlink()
+    with path.open("a") as file:
+        file.write('{"kind": "train", "st')  # cut off by a kill
+    make_trainer().fit()
+    steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    assert steps == [2, 4, 6, 8]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(make_trainer: MakeTrainer) -> None:
+    model = network()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    trainer = make_trainer(model=model)
+    with pytest.raises(Diverged, match="step 2"):
+        trainer.fit()
+    assert Diverged.exit_code == 3
+
+
+def test_too_many_bad_videos_end_the_run_and_are_listed(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.files.bad_videos.add([(0, "empty"), (1, "no video")])
+    trainer.files.bad_videos.share()  # two of twenty: just allowed
+    trainer.files.bad_videos.add([(1, "no video"), (5, "truncated")])
+    with pytest.raises(TooManyBadVideos, match="3 of 20"):
+        trainer.files.bad_videos.share()
+    listed = (tmp_path / "run" / "bad_videos.csv").read_text().splitlines()
+    assert listed == ["path,reason", "v0,empty", "v1,no video", "v5,truncated"]
+
+
+def test_another_run_in_the_folder_is_refused(make_trainer: MakeTrainer) -> None:
+    make_trainer().fit()
+    other = make_trainer()
+    other.files.card["identity"] = "another"
+    with pytest.raises(CheckpointError, match="another run"):
+        other.fit()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"epochs": 0}, {"batch_size": 0}, {"label_smoothing": 1.0}, {"accumulate": -1}, {"validate_every": 0}],
+)
+def test_settings_out_of_range_are_refused_by_name(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"trainer.{next(iter(changes))}"):
+        Settings(**{"epochs": 1, **changes})  # type: ignore[arg-type]
+
+
+def test_bf16_trains_and_fp16_on_a_cpu_is_refused(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(precision="bf16", clip_gradient=1.0)
+    trainer.fit()
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        make_trainer("half", precision="fp16")

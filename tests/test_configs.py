@@ -1,0 +1,88 @@
+"""Every option of every config group composes and builds; every experiment trains a step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nlnet.config.build import build_model
+from nlnet.config.compose import build, check, check_targets, compose, flat, group_options, plain, shipped_configs
+from nlnet.study.sweep import Sweep, last_of_each
+
+GROUPS = sorted(
+    {str(path.parent.relative_to(shipped_configs())) for path in shipped_configs().rglob("*.yaml")}
+    - {".", "experiment", "sweep"}
+)
+OPTIONS = [f"{group}={option}" for group in GROUPS for option in group_options(group)]
+EXPERIMENTS = group_options("experiment")
+SWEEPS = group_options("sweep")
+
+
+def test_the_groups_of_the_tree_are_known() -> None:
+    assert {"model", "model/non_local", "model/placement", "data", "data/clip", "data/views", "optim"} <= set(GROUPS)
+    assert len(EXPERIMENTS) > 8
+    assert {"table2a", "table2b", "table2c", "table2d"} <= set(SWEEPS)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_builds(option: str) -> None:
+    group = option.partition("=")[0]
+    extra = ["init.path=x"] if option == "init=checkpoint" else []
+    config = compose("train", ["data.root=x", option, *extra])
+    check(config)
+    if group == "model" or group.startswith("model/"):
+        config.model.init = None
+        if option == "model/placement=small":
+            return  # for the small networks; built with them below
+        with torch.device("meta"):
+            build_model(config.model, num_classes=5)
+    elif group == "data" or group.startswith("data/"):
+        for part in ("augment", "views", "validation", "normalize", "decoder"):
+            build(config.data[part])
+    else:
+        for part in ("schedule", "trainer"):
+            build(config[part])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_trains_a_step(experiment: str) -> None:
+    config = compose("train", [f"experiment={experiment}", "model/init=scratch", "data.root=x"])
+    check(config)
+    torch.manual_seed(0)
+    model, _ = build_model(config.model, num_classes=400)
+    size = (8, 224, 224) if config.data.augment.crop == 224 else (8, 56, 56)
+    clips = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
+    optimizer = build(config.optim)(model, batch_size=64)
+    before = model.head.weight.clone()  # type: ignore[union-attr, operator]
+    loss = F.cross_entropy(model(build(config.data.normalize)(clips)), torch.tensor([3]))
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not torch.equal(before, model.head.weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("experiment", [None, "synthetic_small"])
+def test_every_row_of_every_sweep_builds(name: str, experiment: str | None) -> None:
+    node = compose("sweep", [f"sweep={name}"]).sweep
+    check_targets(node, "sweep")
+    sweep: Sweep = build(node)
+    networks = []
+    for row in sweep.rows.values():
+        common = [f"experiment={experiment}"] if experiment else []
+        config = compose("train", last_of_each([*sweep.overrides, *row.overrides, *common, "data.root=x"]))
+        check(config)
+        config.model.init = None
+        with torch.device("meta"):
+            build_model(config.model, num_classes=4)
+        networks.append(flat(plain(config.model)))
+    assert all(networks.count(network) == 1 for network in networks), "two rows train the same network"
+
+
+def test_yaml_files_have_no_tabs_and_no_machine_paths() -> None:
+    for path in shipped_configs().rglob("*.yaml"):
+        text = Path(path).read_text()
+        assert "\t" not in text, path
+        assert "/home/" not in text, path
