@@ -9,13 +9,15 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -73,6 +75,22 @@ def config_folders(config_dir: str | None) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir() and folder != shipped] + [shipped]
 
 
+class UserFolders(SearchPathPlugin):
+    """Puts the user's folders in front of the shipped tree, so that a YAML of theirs wins over ours of that name.
+
+    The key hydra.searchpath could only append them.
+    """
+
+    folders: ClassVar[list[Path]] = []
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in reversed(self.folders):
+            search_path.prepend("user", f"file://{folder}")
+
+
+Plugins.instance().register(UserFolders)
+
+
 def compose(config: str | None, overrides: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
     """The composed config, with interpolations unresolved.
 
@@ -84,11 +102,9 @@ def compose(config: str | None, overrides: Sequence[str], *, config_dir: str | N
     Raises:
         ConfigError: an unknown key or option, with the nearest right name.
     """
-    *users, shipped = config_folders(config_dir)
+    *UserFolders.folders, shipped = config_folders(config_dir)
     try:
         with initialize_config_dir(str(shipped), version_base="1.3"):
-            for folder in reversed(users):  # hydra.searchpath would only append: a user's YAML wins over a shipped one
-                GlobalHydra.instance().config_loader().get_search_path().prepend("user", f"file://{folder}")
             composed = hydra_compose(config, list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error, config, overrides, config_dir)) from error

@@ -1,0 +1,123 @@
+"""Batches by worker processes. Which samples a step has depends on its number only, not on workers or ranks.
+
+Axes: b clips of one micro-batch, T time, H height, W width, C channels.
+"""
+
+import signal
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from nlnet.data.clips import EvalClips, EvalSample, TrainClips, TrainSample
+from nlnet.distributed import rank, world_size
+from nlnet.errors import ConfigError
+
+
+class TrainBatch(NamedTuple):
+    """One micro-batch."""
+
+    clips: Tensor  # uint8 [b, T, H, W, C]
+    labels: Tensor  # int64 [b]
+    indices: Tensor  # int64 [b], of the videos in the list
+    bad: list[tuple[int, str]]  # videos that were replaced, in this batch: index, reason
+
+
+class MicroBatches(Sampler[list[int]]):
+    """The sample numbers of this rank: ``accumulate`` lists per step, for steps start_step to steps - 1.
+
+    Step s has the samples s * batch_size to (s + 1) * batch_size - 1. Each rank takes a contiguous share of them, and
+    cuts it into ``accumulate`` equal parts.
+    """
+
+    def __init__(self, *, batch_size: int, accumulate: int, start_step: int, steps: int) -> None:
+        if batch_size < 1 or accumulate < 1:
+            raise ConfigError(f"batch_size and accumulate must be at least 1, not {batch_size} and {accumulate}")
+        parts = world_size() * accumulate
+        if batch_size % parts:
+            raise ConfigError(
+                f"trainer.batch_size={batch_size} is the global batch and must be a multiple of "
+                f"processes x accumulate = {world_size()} x {accumulate}; set trainer.batch_size={max(1, batch_size // parts) * parts}"
+            )
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.start_step = start_step
+        self.steps = steps
+        self.rank = rank()
+        self.size = batch_size // parts
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.start_step) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start_step, self.steps):
+            for part in range(self.accumulate):
+                first = step * self.batch_size + (self.rank * self.accumulate + part) * self.size
+                yield list(range(first, first + self.size))
+
+
+def train_loader(
+    clips: TrainClips,
+    *,
+    batch_size: int,
+    start_step: int,
+    steps: int,
+    accumulate: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+    start_method: str | None = None,
+) -> DataLoader[TrainSample]:
+    """A loader of TrainBatch, ``accumulate`` of them per step, from step ``start_step`` up to the last, ``steps`` - 1.
+
+    ``batch_size`` is the global one. One iterator serves the whole run: make it once. ``start_method`` is how worker
+    processes start (fork, spawn, forkserver; None for the platform's own).
+    """
+    return DataLoader(
+        clips,
+        batch_sampler=MicroBatches(batch_size=batch_size, accumulate=accumulate, start_step=start_step, steps=steps),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=start_method if workers else None,
+        # Without one, making the iterator draws from the global generator, and resuming is no longer exact.
+        generator=torch.Generator(),
+    )
+
+
+def eval_loader(clips: EvalClips, *, workers: int = 0, start_method: str | None = None) -> DataLoader[EvalSample]:
+    """A loader of EvalSample, one video each: those of this rank. Over all ranks each video comes exactly once."""
+    return DataLoader(
+        clips,
+        batch_size=None,
+        sampler=range(rank(), len(clips), world_size()),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=start_method if workers else None,
+        # A test sample holds all views of a video: more than one ahead per worker would only fill the memory.
+        prefetch_factor=1 if workers else None,
+        generator=torch.Generator(),
+    )
+
+
+def collate(samples: list[TrainSample]) -> TrainBatch:
+    """Samples of one micro-batch -> TrainBatch."""
+    return TrainBatch(
+        torch.stack([sample.clip for sample in samples]),
+        torch.tensor([sample.label for sample in samples]),
+        torch.tensor([sample.index for sample in samples]),
+        [bad for sample in samples for bad in sample.bad],
+    )
+
+
+def _as_it_is(sample: Any) -> Any:
+    return sample
+
+
+def _start_worker(worker: int) -> None:
+    """Set up a worker process: one thread each, and Ctrl-C is for the main process, which then ends the workers."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

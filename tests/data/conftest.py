@@ -1,0 +1,69 @@
+"""Small videos whose frames are known: each frame of a counter video shows its number in black and white squares."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+SQUARE = 16  # edge in pixels: large enough to survive any codec
+COLUMNS, ROWS = 4, 3  # 12 bits: numbers up to 4095
+
+
+def counter_frame(number: int) -> npt.NDArray[np.uint8]:
+    """A frame that shows ``number`` as bits -> [ROWS * SQUARE, COLUMNS * SQUARE, 3]."""
+    bits = np.array([number >> bit & 1 for bit in range(ROWS * COLUMNS)], np.uint8).reshape(ROWS, COLUMNS)
+    return np.repeat(np.repeat(bits * 255, SQUARE, axis=0), SQUARE, axis=1)[:, :, None].repeat(3, axis=2)
+
+
+def numbers_shown(frames: npt.NDArray[np.uint8]) -> list[int]:
+    """The number that each frame shows: [T, H, W, 3] -> T numbers."""
+    squares = frames.reshape(len(frames), ROWS, SQUARE, COLUMNS, SQUARE, 3).mean(axis=(2, 4, 5))
+    bits = (squares > 127).reshape(len(frames), -1)
+    return [sum(1 << bit for bit in np.flatnonzero(row)) for row in bits]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a test video is written."""
+
+    file: str
+    codec: str = "libx264"
+    options: dict[str, str] = field(default_factory=dict)  # options of the codec
+    muxer: dict[str, str] = field(default_factory=dict)  # options of the container
+    times: Callable[[int], int] = lambda number: number  # presentation time of a frame, in 1/25 s
+
+
+def write_video(path: Path, frames: Sequence[npt.NDArray[np.uint8]], encoding: Encoding) -> str:
+    """Encode frames [H, W, 3] to a file."""
+    with av.open(str(path), "w", options=encoding.muxer) as container:
+        stream = container.add_stream(encoding.codec, rate=25, options=encoding.options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame.pts = encoding.times(number)
+            frame.time_base = Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def counter_video(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Encoding, int], str]:
+    """(encoding, number of frames) -> path of a counter video, written once."""
+    written: dict[tuple[int, int], str] = {}
+
+    def write(encoding: Encoding, num_frames: int) -> str:
+        key = (id(encoding), num_frames)
+        if key not in written:
+            folder = tmp_path_factory.mktemp("counter")
+            written[key] = write_video(folder / encoding.file, list(map(counter_frame, range(num_frames))), encoding)
+        return written[key]
+
+    return write

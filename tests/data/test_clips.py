@@ -1,0 +1,138 @@
+"""Samples are functions of their number; bad videos are replaced in training, reported in a test, never hidden."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nlnet.data.annotations import Video, VideoList, read_list
+from nlnet.data.clips import MAX_REPLACEMENTS, EvalClips, TrainClips
+from nlnet.data.decoders.pyav import PyAVDecoder
+from nlnet.data.sampling import Order, sample_generator
+from nlnet.data.transforms import EvalViews, TrainView
+from nlnet.errors import DataError
+from tests.data.conftest import Encoding, counter_frame, numbers_shown, write_video
+
+NUM_VIDEOS, NUM_FRAMES = 6, 20
+VIEW = TrainView(frames=4, stride=3, short_side=(48, 56), crop=48)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> VideoList:
+    """Video k shows the numbers 100 k, 100 k + 1, ...; its label is k."""
+    folder = tmp_path_factory.mktemp("videos")
+    for k in range(NUM_VIDEOS):
+        frames = [counter_frame(100 * k + number) for number in range(NUM_FRAMES)]
+        write_video(folder / f"{k}.mp4", frames, Encoding(f"{k}.mp4"))
+    (folder / "list.txt").write_text("".join(f"{k}.mp4 {k}\n" for k in range(NUM_VIDEOS)))
+    return read_list(str(folder / "list.txt"), root=str(folder))
+
+
+def with_bad(videos: VideoList, folder: Path, *bad: int) -> VideoList:
+    """The same list, with some of its videos replaced by a text file."""
+    (folder / "bad.mp4").write_text("<html>")
+    changed = [
+        Video(str(folder / "bad.mp4"), video.label, f"bad{k}") if k in bad else video
+        for k, video in enumerate(videos.videos)
+    ]
+    return VideoList(tuple(changed), videos.classes, "bad list")
+
+
+def train_clips(videos: VideoList, seed: int = 0) -> TrainClips:
+    return TrainClips(videos, decoder=PyAVDecoder(), view=VIEW, seed=seed)
+
+
+def test_a_training_sample_is_what_order_and_view_say(videos: VideoList) -> None:
+    clips, order = train_clips(videos), Order(NUM_VIDEOS, seed=0)
+    for number in (0, 5, 6, 17, 1000):
+        sample = clips[number]
+        index = order(number)
+        assert (sample.index, sample.label, sample.bad) == (index, index, ())
+        assert sample.clip.shape == (4, 48, 48, 3)
+        assert sample.clip.dtype == torch.uint8
+        with PyAVDecoder().open(videos.videos[index].path) as reader:
+            expected = reader.read(VIEW(reader.info, sample_generator(0, number)))
+        assert (sample.clip.numpy() == expected).all()
+
+
+def test_a_training_sample_is_a_function_of_its_number(videos: VideoList) -> None:
+    clips = train_clips(videos)
+    samples = [clips[number] for number in range(12)]
+    torch.manual_seed(5)
+    np.random.seed(5)
+    copy = pickle.loads(pickle.dumps(clips))
+    for number in reversed(range(12)):
+        assert torch.equal(copy[number].clip, samples[number].clip)
+    assert sorted(sample.index for sample in samples[:6]) == list(range(NUM_VIDEOS))
+    other = train_clips(videos, seed=1)
+    assert any(not torch.equal(other[number].clip, samples[number].clip) for number in range(12))
+
+
+def test_samples_leave_the_global_generators_alone(videos: VideoList) -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    _ = train_clips(videos)[3]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+
+
+def test_a_bad_video_is_replaced_reported_and_reproducible(videos: VideoList, tmp_path: Path) -> None:
+    clips = train_clips(with_bad(videos, tmp_path, 1, 4))
+    order = Order(NUM_VIDEOS, seed=0)
+    replaced = []
+    for number in range(60):
+        sample = clips[number]
+        assert sample.index not in (1, 4)
+        assert sample.label == sample.index
+        if order(number) in (1, 4):
+            assert sample.bad[0][0] == order(number)
+            assert {index for index, _ in sample.bad} <= {1, 4}
+            assert all("Invalid data" in reason for _, reason in sample.bad)
+            again = clips[number]
+            assert again.index == sample.index
+            assert torch.equal(again.clip, sample.clip)
+            replaced.append(sample.index)
+        else:
+            assert sample.bad == ()
+            assert sample.index == order(number)
+    assert len(replaced) == 20
+    assert set(replaced) == {0, 2, 3, 5}  # not always the same substitute
+
+
+def test_nothing_but_bad_videos_is_an_error(videos: VideoList, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"bad list: 6 videos .*bad.mp4.*check data.root"):
+        train_clips(with_bad(videos, tmp_path, *range(NUM_VIDEOS)))[0]
+    many = VideoList(tuple(Video(str(tmp_path / f"gone{k}.mp4"), 0, f"gone{k}") for k in range(100)), ("x",), "many")
+    with pytest.raises(DataError, match=f"{MAX_REPLACEMENTS} videos .*no such file"):
+        train_clips(many)[0]
+
+
+def test_a_test_sample_has_all_views(videos: VideoList) -> None:
+    views = EvalViews(frames=4, stride=2, clips=3, crops=3, short_side=48, crop=48)
+    clips = EvalClips(videos, decoder=PyAVDecoder(), views=views)
+    assert len(clips) == NUM_VIDEOS
+    sample = clips[2]
+    assert (sample.index, sample.label, sample.error) == (2, 2, None)
+    assert len(sample.clips) == 9
+    with PyAVDecoder().open(videos.videos[2].path) as reader:
+        for clip, view in zip(sample.clips, views(reader.info), strict=True):
+            assert clip.shape == (4, 48, 48, 3)
+            assert (clip.numpy() == reader.read(view)).all()
+
+
+def test_whole_frames_show_the_frames_asked_for(videos: VideoList) -> None:
+    views = EvalViews(frames=4, stride=5, clips=1, crops=1, short_side=48, crop=None)
+    (clip,) = EvalClips(videos, decoder=PyAVDecoder(), views=views)[3].clips
+    assert numbers_shown(clip.numpy()) == [300, 305, 310, 315]
+
+
+def test_a_bad_test_video_is_reported_and_not_replaced(videos: VideoList, tmp_path: Path) -> None:
+    views = EvalViews(frames=4, stride=2, clips=1, crops=1, short_side=48, crop=48)
+    clips = EvalClips(with_bad(videos, tmp_path, 2), decoder=PyAVDecoder(), views=views)
+    assert [clips[index].error is None for index in range(NUM_VIDEOS)] == [True, True, False, True, True, True]
+    sample = clips[2]
+    assert (sample.clips, sample.index, sample.label) == ([], 2, 2)
+    assert "Invalid data" in str(sample.error)

@@ -1,0 +1,180 @@
+"""Which samples a step has: the same for any number of workers and ranks, and after resuming."""
+
+import numpy as np
+import pytest
+import torch
+
+from nlnet.data import loader as loader_module
+from nlnet.data.annotations import Video, VideoList
+from nlnet.data.clips import EvalClips, TrainClips
+from nlnet.data.decoders import Decoder, Frames, VideoInfo, VideoReader
+from nlnet.data.loader import TrainBatch, eval_loader, train_loader
+from nlnet.data.transforms import EvalViews, TrainView
+from nlnet.errors import ConfigError, VideoError
+
+
+class NumberReader(VideoReader):
+    """A "video" in which every pixel of frame i is (video number, i, row)."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.info = VideoInfo(9, 12, 16, 25.0)
+
+    def _decode(self, indices: list[int]) -> Frames:
+        frames = np.zeros((len(indices), 12, 16, 3), np.uint8)
+        frames[..., 0] = int(self.path)
+        frames[..., 1] = np.array(indices)[:, None, None]
+        frames[..., 2] = np.arange(12)[:, None]
+        return frames
+
+    def close(self) -> None:
+        pass
+
+
+class NumberDecoder(Decoder):
+    """Opens NumberReaders; every seventh video is bad."""
+
+    def open(self, path: str) -> VideoReader:
+        return self._open(path)
+
+    def _open(self, path: str) -> VideoReader:
+        if int(path) % 7 == 3:
+            raise VideoError(path, "bad by design")
+        return NumberReader(path)
+
+
+def video_list(num_videos: int) -> VideoList:
+    return VideoList(tuple(Video(str(k), k % 5, str(k)) for k in range(num_videos)), tuple("abcde"), "numbers")
+
+
+def train_clips(num_videos: int = 20) -> TrainClips:
+    view = TrainView(frames=4, stride=2, short_side=(12, 14), crop=10)
+    return TrainClips(video_list(num_videos), decoder=NumberDecoder(), view=view, seed=0)
+
+
+def eval_clips(num_videos: int) -> EvalClips:
+    views = EvalViews(frames=2, stride=1, clips=2, crops=3, short_side=12, crop=10)
+    return EvalClips(video_list(num_videos), decoder=NumberDecoder(), views=views)
+
+
+def set_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
+    monkeypatch.setattr(loader_module, "rank", lambda: rank)
+    monkeypatch.setattr(loader_module, "world_size", lambda: world)
+
+
+def assert_equal_batches(left: list[TrainBatch], right: list[TrainBatch]) -> None:
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert torch.equal(one.clips, other.clips)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.indices, other.indices)
+        assert one.bad == other.bad
+
+
+def test_batches_are_the_samples_of_their_step() -> None:
+    clips = train_clips()
+    batches = list(train_loader(clips, batch_size=8, start_step=0, steps=5))
+    assert len(batches) == 5
+    for step, batch in enumerate(batches):
+        samples = [clips[number] for number in range(8 * step, 8 * step + 8)]
+        assert batch.clips.shape == (8, 4, 10, 10, 3)
+        assert batch.clips.dtype == torch.uint8
+        assert batch.clips.is_contiguous()
+        assert batch.labels.dtype == batch.indices.dtype == torch.int64
+        assert torch.equal(batch.clips, torch.stack([sample.clip for sample in samples]))
+        assert batch.labels.tolist() == [sample.label for sample in samples]
+        assert batch.indices.tolist() == [sample.index for sample in samples]
+        assert batch.bad == [bad for sample in samples for bad in sample.bad]
+        assert batch.clips[:, 0, 0, 0, 0].tolist() == batch.indices.tolist()  # the clip is of that video
+    assert any(batch.bad for batch in batches)
+
+
+@pytest.mark.parametrize(("workers", "start_method"), [(2, None), (1, "spawn")])
+def test_workers_change_nothing(workers: int, start_method: str | None) -> None:
+    alone = list(train_loader(train_clips(), batch_size=6, start_step=0, steps=7))
+    helped = train_loader(
+        train_clips(), batch_size=6, start_step=0, steps=7, workers=workers, start_method=start_method
+    )
+    assert_equal_batches(list(helped), alone)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_starting_later_continues_exactly(workers: int) -> None:
+    whole = list(train_loader(train_clips(), batch_size=4, accumulate=2, start_step=0, steps=9, workers=workers))
+    for cut in (1, 4, 9):
+        rest = list(train_loader(train_clips(), batch_size=4, accumulate=2, start_step=cut, steps=9, workers=workers))
+        assert_equal_batches(whole[: 2 * cut] + rest, whole)
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 3), (2, 1), (2, 3), (3, 2), (12, 1)])
+def test_a_step_has_the_same_samples_however_it_is_shared(
+    world: int, accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(train_loader(train_clips(), batch_size=12, start_step=2, steps=5))
+    shares = []
+    for rank in range(world):
+        set_rank(monkeypatch, rank, world)
+        shares.append(list(train_loader(train_clips(), batch_size=12, accumulate=accumulate, start_step=2, steps=5)))
+        assert len(shares[-1]) == 3 * accumulate
+    for step, expected in enumerate(whole):
+        parts = [batch for share in shares for batch in share[step * accumulate : (step + 1) * accumulate]]
+        assert {len(part.labels) for part in parts} == {12 // (world * accumulate)}
+        assert torch.equal(torch.cat([part.clips for part in parts]), expected.clips)
+        assert torch.equal(torch.cat([part.indices for part in parts]), expected.indices)
+        assert [bad for part in parts for bad in part.bad] == expected.bad
+
+
+def test_making_an_iterator_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(train_loader(train_clips(), batch_size=4, start_step=0, steps=2))
+    list(eval_loader(eval_clips(3), workers=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_rank(monkeypatch, 0, 4)
+    with pytest.raises(ConfigError, match=r"batch_size=30 .* 4 x 2; set trainer.batch_size=24"):
+        train_loader(train_clips(), batch_size=30, accumulate=2, start_step=0, steps=1)
+    with pytest.raises(ConfigError, match="batch_size=4"):
+        train_loader(train_clips(), batch_size=2, start_step=0, steps=1)
+    for batch_size, accumulate in ((0, 1), (4, 0)):
+        with pytest.raises(ConfigError, match="at least 1"):
+            train_loader(train_clips(), batch_size=batch_size, accumulate=accumulate, start_step=0, steps=1)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_videos", [1, 7, 12])
+def test_each_test_video_comes_exactly_once(world: int, num_videos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for rank in range(world):
+        set_rank(monkeypatch, rank, world)
+        shares = eval_loader(eval_clips(num_videos))
+        samples = list(shares)
+        assert len(samples) == len(shares)
+        seen += samples
+    assert sorted(sample.index for sample in seen) == list(range(num_videos))
+    for sample in seen:
+        assert sample.label == sample.index % 5
+        assert (sample.error is None) == (sample.index % 7 != 3)
+        assert len(sample.clips) == (0 if sample.error else 6)
+
+
+@pytest.mark.parametrize(("workers", "start_method"), [(2, None), (1, "spawn")])
+def test_test_samples_are_the_same_with_workers(workers: int, start_method: str | None) -> None:
+    alone = list(eval_loader(eval_clips(9)))
+    helped = list(eval_loader(eval_clips(9), workers=workers, start_method=start_method))
+    assert [(sample.index, sample.label, sample.error) for sample in helped] == [
+        (sample.index, sample.label, sample.error) for sample in alone
+    ]
+    for one, other in zip(helped, alone, strict=True):
+        assert all(torch.equal(left, right) for left, right in zip(one.clips, other.clips, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_pinned_batches_keep_their_form() -> None:
+    (batch,) = train_loader(train_clips(), batch_size=4, start_step=0, steps=1, workers=1, pin_memory=True)
+    assert isinstance(batch, TrainBatch)
+    assert batch.clips.is_pinned()
+    assert torch.equal(batch.clips, next(iter(train_loader(train_clips(), batch_size=4, start_step=0, steps=1))).clips)
