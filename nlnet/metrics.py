@@ -7,11 +7,11 @@ from torch import Tensor
 def in_top_k(scores_NK: Tensor, labels_N: Tensor, k: int) -> Tensor:
     """[N, K], [N] -> bool [N]: whether the label is among the k best scores.
 
-    Ties are broken against the label and NaN is never right, so constant scores win nothing. With k or fewer classes
+    Ties and NaN are counted against the label, so constant scores and broken ones win nothing. With k or fewer classes
     every finite score is right.
     """
     own_N1 = scores_NK.gather(1, labels_N[:, None])
-    at_least_as_good_N = (scores_NK >= own_N1).sum(1)  # the label itself is one of them
+    at_least_as_good_N = (~(scores_NK < own_N1)).sum(1)  # the label itself is one of them
     return (at_least_as_good_N <= k) & own_N1[:, 0].isfinite()
 
 

@@ -1,8 +1,12 @@
 """Fixtures that several rooms share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
@@ -23,3 +27,69 @@ def test_videos() -> Path:
     if not (folder / "real_clips" / "train.csv").is_file():
         pytest.skip(f"no test videos in {folder}; NLNET_TEST_VIDEOS names their folder")
     return folder
+
+
+def write_clip(path: Path, colour: tuple[int, int, int], *, seed: int, frames: int = 10, size: int = 40) -> None:
+    """A small H.264 video of one colour with noise."""
+    generator = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
+        for _ in range(frames):
+            noise = generator.integers(-40, 40, (size, size, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="session")
+def class_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of videos as a user has it: three classes told apart by their colour, ten videos each, no lists."""
+    root = tmp_path_factory.mktemp("my videos")
+    for label, (name, colour) in enumerate(
+        [("blue sky", (60, 60, 200)), ("grass", (60, 200, 60)), ("red_wall", (200, 60, 60))]
+    ):
+        for number in range(10):
+            write_clip(root / name / f"clip {number}.mp4", colour, seed=100 * label + number)
+    return root
+
+
+# What makes the shipped configs small enough for a test; the same keys a user would set.
+SMALL = [
+    "model=c2d_small",
+    "data=folder",
+    "data/clip=4x2",
+    "data/views=1x1",
+    "data.augment.short_side=[32,36]",
+    "data.augment.crop=28",
+    "data.test_short_side=32",
+    "schedule=cosine",
+    "optim.lr=0.4",
+    "trainer.batch_size=6",
+    "trainer.epochs=4",
+    "trainer.log_every=2",
+    "workers=0",
+    "device=cpu",
+    "tensorboard=false",
+]
+
+
+@pytest.fixture
+def small(class_folder: Path) -> list[str]:
+    """Overrides for a training run of seconds on ``class_folder``."""
+    return [*SMALL, f"data.root={class_folder}"]
+
+
+def run_nlnet(
+    *arguments: str, cwd: Path, processes: int = 1, timeout: float = 240
+) -> "subprocess.CompletedProcess[str]":
+    """``nlnet …`` in a process of its own, or ``torchrun --nproc-per-node=N tools/…`` in several."""
+    command = [sys.executable, "-m", "nlnet", *arguments]
+    if processes > 1:
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *launch, str(REPOSITORY / "tools" / f"{arguments[0]}.py"), *arguments[1:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )

@@ -103,7 +103,9 @@ def read_list(path: str, *, root: str, classes: Sequence[str] | None = None) -> 
     names = None if classes is None else tuple(classes)
     entries = _read_entries(path)
     labels = _labels(path, entries, names)
-    return VideoList(_videos(path, entries, labels, root), names or _numbered_classes(max(labels) + 1), path)
+    if names is None:
+        names = tuple(f"class_{label}" for label in range(max(labels) + 1))
+    return VideoList(_videos(path, entries, labels, root), names, path)
 
 
 def from_folder(*, root: str, val_fraction: float = 0.2, seed: int = 0) -> Annotations:
@@ -167,10 +169,6 @@ def _read_classes(path: str) -> tuple[str, ...]:
         if name in lines[: number - 1]:
             raise DataError(f"{path}:{number}: class {name!r} is already on line {lines.index(name) + 1}; remove one")
     return tuple(lines)
-
-
-def _numbered_classes(num_classes: int) -> tuple[str, ...]:
-    return tuple(f"class_{label}" for label in range(num_classes))
 
 
 def _read_entries(path: str) -> list[_Entry]:

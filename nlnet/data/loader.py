@@ -37,9 +37,10 @@ class MicroBatches(Sampler[list[int]]):
             raise ConfigError(f"batch_size and accumulate must be at least 1, not {batch_size} and {accumulate}")
         parts = world_size() * accumulate
         if batch_size % parts:
+            nearest = max(1, batch_size // parts) * parts
             raise ConfigError(
                 f"trainer.batch_size={batch_size} is the global batch and must be a multiple of "
-                f"processes x accumulate = {world_size()} x {accumulate}; set trainer.batch_size={max(1, batch_size // parts) * parts}"
+                f"processes x accumulate = {world_size()} x {accumulate}; set trainer.batch_size={nearest}"
             )
         self.batch_size = batch_size
         self.accumulate = accumulate

@@ -17,6 +17,6 @@ def inflate_to(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> di
     """The entries of ``source`` in the shapes of ``target``: 2-D kernels inflated, all others as they are."""
     inflated = {}
     for name, weight in source.items():
-        wanted = target[name].shape
+        wanted = target[name].shape if name in target else ()
         inflated[name] = inflate(weight, wanted[2]) if weight.dim() == 4 and len(wanted) == 5 else weight
     return inflated

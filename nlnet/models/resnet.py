@@ -7,7 +7,7 @@ Axes: B clips, C channels, T frames, H×W positions of a frame.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class VideoResNet(nn.Module):
             a row for its depth has none only when the whole mapping is empty.
         dropout: in front of the classifier, in training.
 
-    Any T, H and W work: the head averages over what is left of them.
+    Any T, H and W work of which the strides leave something: the head averages over what is left of them.
     """
 
     def __init__(
@@ -108,10 +108,11 @@ class VideoResNet(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        kernels = dict(temporal_kernels or {})
+        kernels = _kernels(stages, temporal_kernels or {})
         places = _places(stages, {int(key): row for key, row in (placement or {}).items()})
-        conv1 = kernels.get("conv1", 1)
-        assert isinstance(conv1, int)
+        if inflation not in get_args(Inflation):
+            raise ConfigError(f"model.inflation must be {' or '.join(get_args(Inflation))}, not '{inflation}'")
+        (conv1,) = kernels["conv1"]
         self.stem = nn.Sequential()
         self.stem.add_module(
             "conv",
@@ -132,11 +133,7 @@ class VideoResNet(nn.Module):
         inputs = stem.channels
         for name, stage in stages.items():
             blocks = nn.Sequential()
-            times = kernels.get(name) or [1] * stage.blocks
-            assert not isinstance(times, int)
-            if len(times) != stage.blocks:
-                raise ConfigError(f"temporal_kernels.{name} has {len(times)} entries for {stage.blocks} blocks")
-            for index, temporal_kernel in enumerate(times):
+            for index, temporal_kernel in enumerate(kernels[name]):
                 stride = stage.spatial_stride if index == 0 else 1
                 block = Bottleneck(
                     inputs, stage.channels, stride=stride, temporal_kernel=temporal_kernel, inflation=inflation
@@ -169,6 +166,7 @@ class VideoResNet(nn.Module):
         for name in names:
             if name not in ("stem", *self.stage_names):
                 raise ConfigError(f"init.freeze: no part '{name}'; there are stem, {', '.join(self.stage_names)}")
+        for name in names:
             self.get_submodule(name).requires_grad_(False)
         self.frozen = tuple(names)
         self.train(self.training)
@@ -197,6 +195,22 @@ def _triple(values: Sequence[int]) -> tuple[int, int, int]:
     """Any sequence of three, such as a list of a YAML -> what the layers of PyTorch take."""
     time, height, width = values
     return time, height, width
+
+
+def _kernels(stages: Mapping[str, Stage], given: Mapping[str, int | Sequence[int]]) -> dict[str, list[int]]:
+    """The temporal kernels of conv1 (a list of one) and of the blocks of each stage, checked; 1 where none is given."""
+    kernels = {"conv1": [1]} | {name: [1] * stage.blocks for name, stage in stages.items()}
+    for name, values in given.items():
+        key = f"model.temporal_kernels.{name}"
+        if name not in kernels:
+            raise ConfigError(f"{key}: the network has {', '.join(kernels)}")
+        listed = [values] if isinstance(values, int) else list(values)
+        if len(listed) != len(kernels[name]):
+            raise ConfigError(f"{key} has {len(listed)} entries for {len(kernels[name])} blocks")
+        if not all(kernel > 0 and kernel % 2 for kernel in listed):
+            raise ConfigError(f"{key}: kernels must be odd, so that the frames stay as many, not {listed}")
+        kernels[name] = listed
+    return kernels
 
 
 def _places(

@@ -38,14 +38,16 @@ def relu_concatenation(a_BN: Tensor, b_BM: Tensor, g_BMV: Tensor) -> Tensor:
     """
     m, v = g_BMV.shape[1:]
     result_type = g_BMV.dtype
-    a_BN, b_BM, g_BMV = a_BN.float(), b_BM.float(), g_BMV.float()  # running sums need float32 under autocast
-    if torch.finfo(result_type).bits == 64:
-        a_BN, b_BM, g_BMV = a_BN.double(), b_BM.double(), g_BMV.double()
+    precise = torch.promote_types(result_type, torch.float32)  # running sums need float32 under autocast
+    a_BN, b_BM, g_BMV = a_BN.to(precise), b_BM.to(precise), g_BMV.to(precise)
+    # Only a + b counts: centring b keeps two large opposite offsets from cancelling in the sums below.
+    offset_B1 = b_BM.detach().mean(dim=1, keepdim=True)
+    a_BN, b_BM = a_BN + offset_B1, b_BM - offset_B1
     b_BM, order_BM = b_BM.sort(dim=1, descending=True)
     g_BMV = g_BMV.gather(1, order_BM[..., None].expand_as(g_BMV))
     sums = torch.cat([g_BMV, b_BM[..., None] * g_BMV], dim=2).cumsum(1)
     sums = F.pad(sums, (0, 0, 1, 0))  # row k: the sum over the k largest b
-    count_BN = torch.searchsorted(-b_BM.detach(), a_BN.detach().contiguous())  # how many b_j > -a_i
+    count_BN = torch.searchsorted(-b_BM.detach().contiguous(), a_BN.detach().contiguous())  # how many b_j > -a_i
     sum_g, sum_bg = torch.split(sums.gather(1, count_BN[..., None].expand(-1, -1, 2 * v)), v, dim=2)
     y_BNV: Tensor = (a_BN[..., None] * sum_g + sum_bg) / m
     return y_BNV.to(result_type)

@@ -18,6 +18,11 @@ class Schedule(Protocol):
     def __call__(self, progress: float) -> float: ...
 
 
+def _check_warmup(warmup: float) -> None:
+    if not 0 <= warmup < 1:
+        raise ConfigError(f"schedule.warmup is a fraction of the run (its epochs / trainer.epochs), not {warmup}")
+
+
 def _warm(progress: float, *, warmup: float, start: float) -> float:
     """Linear from ``start`` to 1 over the first ``warmup`` of the run."""
     return start + (1 - start) * progress / warmup if progress < warmup else 1.0
@@ -35,6 +40,7 @@ class Step:
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):
             raise ConfigError(f"schedule.milestones are rising fractions of the run, not {list(self.milestones)}")
+        _check_warmup(self.warmup)
 
     def __call__(self, progress: float) -> float:
         passed = sum(progress >= milestone for milestone in self.milestones)
@@ -47,6 +53,9 @@ class Cosine:
 
     warmup: float = 0.0
     warmup_start: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup)
 
     def __call__(self, progress: float) -> float:
         return (0.5 + 0.5 * math.cos(math.pi * progress)) * _warm(progress, warmup=self.warmup, start=self.warmup_start)

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,21 @@ _RENAMES = (
     (r"\.bn2\.", ".b_bn."),
     (r"\.conv3\.", ".c."),
     (r"\.bn3\.", ".c_bn."),
+)
+
+
+# What the restricted unpickler raises on damaged and foreign files.
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    pickle.UnpicklingError,
 )
 
 
@@ -61,23 +77,25 @@ def _read(weights: str) -> Mapping[str, Tensor]:
     if Path(weights).is_file():
         try:
             state = torch.load(weights, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        except _UNREADABLE as error:
             raise CheckpointError(f"{weights}: not a state dict that can be read safely ({error})") from error
         if not isinstance(state, dict) or "conv1.weight" not in state:
             raise CheckpointError(f"{weights}: not the state dict of a torchvision ResNet (no conv1.weight)")
+        if other := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
+            raise CheckpointError(f"{weights}: not the state dict of a torchvision ResNet ({other[0]} is no tensor)")
         return state
     from torchvision.models import get_weight
 
     try:
         enum = get_weight(weights)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:  # no such enumeration, no such member, a module in its place
         raise ConfigError(
             f"model.init.weights={weights}: neither a file nor a name of torchvision ({error}); for example "
             "ResNet50_Weights.IMAGENET1K_V1"
         ) from error
     try:
         state_dict: Mapping[str, Tensor] = enum.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: the digest is not the one in the name
         raise CheckpointError(
             f"{weights} cannot be downloaded ({error}); give a local file with model.init.weights=PATH, or train from "
             "scratch with model/init=scratch"

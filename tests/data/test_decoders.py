@@ -103,12 +103,12 @@ def test_frame_i_is_frame_i(decoder: str, encoding: str, counter_video: CounterV
             return
         if decoder == "decord" and num_frames == 1 and path.endswith((".mpg", ".flv", ".wmv")):
             continue  # it reads no single frame there, and says so
-        with DECODERS[decoder]().open(path) as reader:
-            assert (reader.info.height, reader.info.width) == (48, 64)
-            # One per packet: VP8 has packets that are never shown, and reads its last frame for the surplus.
-            hidden = 8 if "hidden" in encoding and decoder != "decord" else 0
-            assert num_frames <= reader.info.num_frames <= num_frames + hidden
-            for indices in index_sets(num_frames):
+        for indices in index_sets(num_frames):
+            with DECODERS[decoder]().open(path) as reader:
+                assert (reader.info.height, reader.info.width) == (48, 64)
+                # One per packet: VP8 has packets that are never shown, and reads its last frame for the surplus.
+                hidden = 8 if "hidden" in encoding and decoder != "decord" else 0
+                assert num_frames <= reader.info.num_frames <= num_frames + hidden
                 frames = reader.frames(indices)
                 assert frames.dtype == np.uint8
                 assert frames.flags.c_contiguous
@@ -382,7 +382,7 @@ def test_damaged_packets_are_left_out(encoding: str, tmp_path: Path, counter_vid
     content = bytearray(source.read_bytes())
     with av.open(str(source)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
-    for packet in packets[40:44]:
+    for packet in packets[16:18] + packets[40:44] + packets[64:66]:
         start = content.index(bytes(packet))
         content[start : start + packet.size] = b"\xff" * packet.size
     path = tmp_path / source.name
@@ -394,13 +394,36 @@ def test_damaged_packets_are_left_out(encoding: str, tmp_path: Path, counter_vid
                 expected += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
             except av.error.InvalidDataError:
                 continue
+    # A clip that runs into damage is decoded from the beginning: frame 60 is what the 61st frame to decode shows.
+    for indices in ([0, 10], [15, 35], [60, 70]):
+        with PyAVDecoder().open(str(path)) as reader:
+            assert (reader.frames(indices) == np.stack([expected[index] for index in indices])).all()
     with PyAVDecoder().open(str(path)) as reader:
         num_frames = reader.info.num_frames
-        assert (reader.frames([0, 30]) == np.stack([expected[0], expected[30]])).all()
         frames = reader.frames(range(num_frames))
-    assert 60 < len(expected) < num_frames == 83
+    assert 50 < len(expected) < num_frames == 83
     assert (frames[: len(expected)] == np.stack(expected)).all()
     assert (frames[len(expected) :] == expected[-1]).all()
+
+
+def test_packets_of_streams_that_appear_later_are_passed_over(counter_video: CounterVideo) -> None:
+    """PyAV raises IndexError for these, as damaged transport streams have them."""
+    with PyAVReader(counter_video(PLAIN, 30)) as reader:
+        packets = iter([1, 2, None, 3])
+
+        class Container:
+            def demux(self, stream: object) -> Iterator[int]:
+                for packet in packets:
+                    if packet is None:
+                        raise IndexError("list index out of range")
+                    yield packet
+
+            def close(self) -> None:
+                pass
+
+        reader._container.close()
+        reader._container = Container()
+        assert list(reader._packets()) == [1, 2, 3]
 
 
 def test_broken_packets_count_as_the_reference_decodes_them(test_videos: Path) -> None:

@@ -74,16 +74,12 @@ def test_a_video_counted_twice_or_never_is_an_error() -> None:
     samples = make_samples()
     for wrong in (samples[:-1], [*samples[:-1], Sample([], 0, 7, "not in the list")]):
         with pytest.raises(RuntimeError, match="exactly once"):
-            evaluate(
-                Logits(), wrong, to_input=to_input, device=torch.device("cpu"), num_videos=7, num_classes=3
-            )
+            evaluate(Logits(), wrong, to_input=to_input, device=torch.device("cpu"), num_videos=7, num_classes=3)
 
 
 def test_results_on_disk_are_those_of_a_count_by_hand(tmp_path: Path) -> None:
     scores = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3], [0.0, 0.0, 0.0]])
-    predictions = Predictions(
-        scores, torch.tensor([0, 1, 1, 2]), torch.tensor([True, True, True, False]), {3: "empty"}
-    )
+    predictions = Predictions(scores, torch.tensor([0, 1, 1, 2]), torch.tensor([True, True, True, False]), {3: "empty"})
     assert predictions.top(1) == 0.5
     assert predictions.top(2) == 0.75
     assert predictions.top(5) == 0.75  # the unscored one is wrong even with more guesses than classes

@@ -79,9 +79,9 @@ def test_the_last_epoch_may_be_a_part_and_everything_is_due_at_the_end(make_trai
     assert total_steps(Settings(epochs=1, batch_size=8), NUM_VIDEOS) == 3
     validated: list[float] = []
     trainer = make_trainer(
-        epochs=1, validate_every=5, validate=lambda: validated.append(1) or dict.fromkeys(
-            ("top1", "top5", "loss", "coverage"), 0.5
-        )
+        epochs=1,
+        validate_every=5,
+        validate=lambda: validated.append(1) or dict.fromkeys(("top1", "top5", "loss", "coverage"), 0.5),
     )
     trainer.fit()
     assert len(validated) == 1
