@@ -15,7 +15,7 @@ def in_top_k_by_sorting(scores: Tensor, label: int, k: int) -> bool:
     """The label counts when fewer than k other classes have a score that is not below its own."""
     own = float(scores[label])
     rivals = [float(score) for index, score in enumerate(scores) if index != label]
-    ahead = sorted(rivals + [own], reverse=True)
+    ahead = sorted([*rivals, own], reverse=True)
     return ahead.index(own) + sum(score == own for score in rivals) < k
 
 

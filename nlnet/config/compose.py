@@ -131,7 +131,10 @@ def _explain(error: Exception, config: str | None, overrides: Sequence[str], con
             return f"{group}={option}: no such option; {group} has {', '.join(options)}"
         if config is not None:
             others = [override for override in overrides if not override.lstrip("+~").startswith(wanted)]
-            return f"'{wanted}': no such key{nearest(wanted, _paths(compose(config, others, config_dir=config_dir)))}"
+            known = _paths(compose(config, others, config_dir=config_dir))
+            if wanted in known:
+                return f"'{wanted}': its entries cannot be changed this way; ++{wanted}.ENTRY=VALUE adds one"
+            return f"'{wanted}': no such key{nearest(wanted, known)}"
     detail = " ".join(line.strip() for line in text.splitlines()[:4] if line.strip())
     return f"the overrides {' '.join(overrides)} do not compose: {detail}"
 

@@ -60,7 +60,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
         ConfigError: the folder holds another config; the differing keys are named.
     """
     path = folder / "config.yaml"
-    if path.is_file():
+    if path.is_file() and any(folder.glob("checkpoints/*.pt")):  # a run that never got that far loses nothing
         old, new = identity(yaml.safe_load(path.read_text(encoding="utf-8"))), identity(config)
         differ = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
         if differ:

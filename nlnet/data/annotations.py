@@ -73,13 +73,14 @@ class _Entry:
 def from_lists(*, root: str, train: str, val: str, classes: str | None = None) -> Annotations:
     """Videos from two list files and, optionally, a file of class names.
 
-    All three are relative to ``root`` or absolute; so are the paths in the lists. ``read_list`` has the forms. Without
-    ``classes`` the labels must be integers; there are as many classes as the highest label of the two lists says,
-    named class_0, class_1, ...
+    All three are relative to ``root`` or absolute; so are the paths in the lists. ``read_list`` has the forms. Where
+    ``classes`` is not given, root/classes.txt is taken if there is one. Without it the labels must be integers; there
+    are as many classes as the highest label of the two lists says, named class_0, class_1, ...
     """
     if not os.path.isdir(root):
         raise DataError(f"{root}: no such folder; set data.root to the folder that the lists' paths start from")
-    names = _read_classes(os.path.join(root, classes)) if classes is not None else None
+    named = os.path.join(root, classes or "classes.txt")
+    names = _read_classes(named) if classes is not None or os.path.isfile(named) else None
     lists = [read_list(os.path.join(root, source), root=root, classes=names) for source in (train, val)]
     if names is None:
         names = max((videos.classes for videos in lists), key=len)

@@ -223,7 +223,7 @@ def _places(
     if this not in placement:
         raise ConfigError(
             f"model.placement has rows for depth {', '.join(map(str, placement))}, none for this network of depth "
-            f"{this}; add one: model.placement.{this}={{{next(iter(stages))}: [0]}}, or take model/placement=none"
+            f"{this}; add one: ++model.placement.{this}.{next(iter(stages))}=[0], or take model/placement=none"
         )
     row = placement[this]
     for name, indices in row.items():

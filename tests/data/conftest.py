@@ -38,6 +38,30 @@ class Encoding:
     times: Callable[[int], int] = lambda number: number  # presentation time of a frame, in 1/25 s
 
 
+# The containers and codecs in which seeking goes wrong in one library or another.
+ENCODINGS = {
+    "mp4, B-frames, one key frame": Encoding("a.mp4", options={"g": "250", "bf": "3"}),
+    "mp4, short groups": Encoding("a.mp4", options={"g": "12", "bf": "2"}),
+    "mp4, no B-frames": Encoding("a.mp4", options={"g": "20", "bf": "0"}),
+    "mp4, open groups": Encoding("a.mp4", options={"g": "15", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
+    "mp4, variable frame rate": Encoding("a.mp4", options={"g": "30"}, times=lambda n: n * (n + 3) // 2 + 5 * (n > 40)),
+    "mp4, starts late": Encoding("a.mp4", options={"g": "30"}, times=lambda n: n + 50),
+    "mp4, fragmented": Encoding("a.mp4", options={"g": "15"}, muxer={"movflags": "frag_keyframe+empty_moov"}),
+    "mp4, mpeg4": Encoding("a.mp4", "mpeg4", {"g": "30", "bf": "2", "b": "2M"}),
+    "mkv": Encoding("a.mkv", options={"g": "30"}),
+    "webm, vp9": Encoding("a.webm", "libvpx-vp9", {"g": "40", "auto-alt-ref": "1", "cpu-used": "8"}),
+    "webm, vp8": Encoding("a.webm", "libvpx", {"g": "40", "cpu-used": "8"}),
+    "avi, mpeg4 with B-frames": Encoding("a.avi", "mpeg4", {"g": "30", "bf": "2", "b": "2M"}),
+    "avi, h264 with B-frames": Encoding("a.avi", "libx264", {"g": "30", "bf": "2"}),
+    "mpg, mpeg2": Encoding("a.mpg", "mpeg2video", {"g": "30", "bf": "2", "b": "2M"}),
+    "ts": Encoding("a.ts", options={"g": "30", "bf": "2"}),
+    "flv": Encoding("a.flv", options={"g": "30"}),
+    "wmv": Encoding("a.wmv", "wmv2", {"g": "30", "b": "2M"}),
+}  # fmt: skip
+BEFORE_ZERO = Encoding("a.mp4", options={"g": "30"}, times=lambda n: n - 10)
+PLAIN = ENCODINGS["mp4, short groups"]
+
+
 def write_video(path: Path, frames: Sequence[npt.NDArray[np.uint8]], encoding: Encoding) -> str:
     """Encode frames [H, W, 3] to a file."""
     with av.open(str(path), "w", options=encoding.muxer) as container:

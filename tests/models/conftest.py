@@ -33,11 +33,11 @@ def shaken(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_network() -> Callable[..., VideoResNet]:
     return thin_network
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shake() -> Callable[..., nn.Module]:
     return shaken

@@ -1,4 +1,4 @@
-"""The non-local block: identity at the start, equation 6 by loops, what each choice of axes sees, inputs of any shape."""
+"""The non-local block: identity at the start, equation 6 by loops, what each choice of axes sees, any shape."""
 
 from collections.abc import Callable
 from itertools import product

@@ -219,18 +219,18 @@ I3D_KERNELS = {
 
 
 @pytest.fixture(scope="module")
-def resnet_2d(tmp_path_factory: pytest.TempPathFactory) -> tuple[ResNet, str]:
+def resnet_2d(
+    tmp_path_factory: pytest.TempPathFactory, shake: Callable[[nn.Module], nn.Module]
+) -> tuple[nn.Module, str]:
     """torchvision's ResNet-50 with random weights and batch-norm statistics, and the file of its state dict."""
-    from tests.models.conftest import shaken
-
     torch.manual_seed(0)
-    network = shaken(ResNet(Bottleneck2d, list(BLOCKS.values()))).eval()
+    network = shake(ResNet(Bottleneck2d, list(BLOCKS.values()))).eval()
     path: Path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
     torch.save(network.state_dict(), path)
     return network, str(path)
 
 
-def features_2d(network: ResNet, images: Tensor) -> Tensor:
+def features_2d(network: nn.Module, images: Tensor) -> Tensor:
     """torchvision's feature map in front of the global pool. [B, 3, H, W] -> [B, 2048, h, w]."""
     for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
         images = network.get_submodule(name)(images)
@@ -259,7 +259,7 @@ def features_3d(model: VideoResNet, clip: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_inflated_c2d_on_one_frame_is_the_2d_network(resnet_2d: tuple[ResNet, str]) -> None:
+def test_inflated_c2d_on_one_frame_is_the_2d_network(resnet_2d: tuple[nn.Module, str]) -> None:
     network, path = resnet_2d
     image = torch.randn(2, 3, 64, 48)
     expected = features_2d(network, image)
@@ -271,8 +271,8 @@ def test_inflated_c2d_on_one_frame_is_the_2d_network(resnet_2d: tuple[ResNet, st
 
 @torch.no_grad()
 @pytest.mark.parametrize("inflation", ["3x1x1", "3x3x3"])
-def test_inflated_i3d_on_a_static_video_has_the_2d_features(resnet_2d: tuple[ResNet, str], inflation: str) -> None:
-    """On interior frames: the zeros before the first and after the last frame reach 2 + 3 + 2 + 3 + 1 = 11 frames in."""
+def test_inflated_i3d_on_a_static_video_has_the_2d_features(resnet_2d: tuple[nn.Module, str], inflation: str) -> None:
+    """On interior frames: the zeros around the clip reach 2 + 3 + 2 + 3 + 1 = 11 frames into it."""
     network, path = resnet_2d
     image = torch.randn(1, 3, 32, 32)
     expected = features_2d(network, image)

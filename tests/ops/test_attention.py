@@ -151,7 +151,8 @@ def test_concatenation_with_a_large_offset_keeps_its_accuracy() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_concatenation_accumulates_in_float32_under_autocast(dtype: torch.dtype) -> None:
     a, b, g = inputs(concatenation_loop, 1, 40, 3000, 1, 4, dtype)
-    g = g + 1  # sums of one sign: a running sum in half precision would stop growing
+    # Sums of one sign, which stop growing in half precision, and a·Σg against Σb·g of opposite signs, which cancel.
+    a, g = a - 2, g + 1
     reference = (a.double()[..., None] + b.double()[:, None]).relu() @ g.double() / 3000
     with torch.autocast("cpu", dtype=dtype):
         actual = relu_concatenation(a, b, g)
