@@ -16,7 +16,6 @@ from nlnet.config.build import find_checkpoint
 from nlnet.engine.checkpoint import load_checkpoint
 from tests.conftest import run_nlnet
 
-
 STEPS = 16  # 4 epochs of 24 videos in batches of 6
 
 

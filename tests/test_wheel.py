@@ -63,7 +63,7 @@ def test_the_demo_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_pa
     result = call(installed, "demo", *short, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "C2D" in result.stdout
-    assert (tmp_path / "demo" / "demo" / "report.html").is_file()
+    assert (tmp_path / "sweeps" / "demo" / "report.html").is_file()
     again = call(installed, "demo", *short, cwd=tmp_path)
     assert again.stderr.count("done before") == 2
 

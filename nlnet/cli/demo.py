@@ -1,31 +1,31 @@
-"""``nlnet demo``: makes a small data set on which distant positions matter, trains C2D and the same network with non-local
-blocks, tests both on held-out videos and shows the comparison. The same command again goes on, or answers at once."""
+"""``nlnet demo``: C2D against the same network with a non-local block, where distant positions matter.
+
+Makes a small synthetic data set, trains both, tests them on held-out videos and shows the comparison and a report. The
+same command again goes on after an interruption, or answers at once.
+"""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from nlnet.cli import sweep
 
+INTRODUCTION = """\
+In these videos one object appears at the start in one corner and another at the end in the opposite corner. The class
+says whether they share their hue and their brightness: four classes, chance is 25%. No frame shows both, so C2D, which
+looks at single frames and averages, cannot know it; a non-local block compares distant positions.
+"""
+
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="nlnet demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="nlnet demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for every run")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each network; 3 gives error bars")
-    parser.add_argument("--out", default="demo", help="folder for the videos, the runs and the report")
-    options = parser.parse_args(arguments)
-    print(
-        "C2D against C2D with non-local blocks, on videos in which the class is a relation between two objects that "
-        "are never seen together.\nChance is 50%.",
-        file=sys.stderr,
-    )
+    parser.add_argument("--out", default=".", help="folder for data/synthetic, with the videos, and sweeps/demo")
+    options = parser.parse_intermixed_args(arguments)
+    print(INTRODUCTION, file=sys.stderr)
     seeds = ",".join(str(seed) for seed in range(options.seeds))
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-    return sweep.main(
-        [
-            "sweep=demo",
-            f"sweep.seeds=[{seeds}]",
-            f"sweeps={options.out}",
-            f"data.root={options.out}/videos",
-        ]
-    )
+    places = [f"sweeps={options.out}/sweeps", f"data.root={options.out}/data/synthetic"]
+    return sweep.main(["sweep=demo", f"sweep.seeds=[{seeds}]", *places, *options.overrides])

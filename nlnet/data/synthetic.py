@@ -2,16 +2,18 @@
 
 The first object appears in one quadrant at the start, the second in the opposite quadrant at the end, and in the
 ``gap`` frames between them neither is there. The class says whether they share their hue and whether they share their
-brightness (four classes, chance 25%). Each object alone, each frame alone, and every sum of statistics of single frames
-has the same distribution in all classes: only a network that compares distant positions can do better than chance.
-Grey distractors, the shapes, the sizes, the motion and the background are independent of the class.
+brightness (four classes, chance 25%). Either object alone looks the same in all classes, and no frame shows both. So a
+network that averages what it sees in single frames, as C2D does, can learn nothing better than chance: its logits are a
+sum of a part that sees the first object and a part that sees the second, and for either part the class is independent
+of what it sees. The same holds for windows of up to ``gap`` + 1 frames, which is what small temporal kernels reach.
+Shapes, sizes, places, motion, background and the grey distractors are independent of the class.
 
 Axes: T frames, H×W pixels, 3 channels in the order red, green, blue.
 """
 
 import json
-import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -23,9 +25,14 @@ from numpy.typing import NDArray
 
 from nlnet.errors import ConfigError, DataError
 
-CLASSES = ("same_hue_same_light", "same_hue_other_light", "other_hue_same_light", "other_hue_other_light")
+CLASSES = (
+    "same_hue_same_brightness",
+    "same_hue_other_brightness",
+    "other_hue_same_brightness",
+    "other_hue_other_brightness",
+)
 HUES = ((235, 60, 40), (70, 220, 70), (40, 120, 255), (240, 225, 60))  # red, green, blue, yellow
-LIGHTS = (1.0, 0.45)  # bright, dark
+BRIGHTNESSES = (1.0, 0.45)  # bright, dark
 SHAPES: tuple["Shape", ...] = ("disc", "square", "diamond")
 FRAMES_PER_SECOND = 12
 # libx264 with one thread writes the same bytes every time; CRF 18 keeps the colours through the chroma subsampling.
@@ -34,9 +41,7 @@ _FORM = 1  # to be raised when the same parameters draw other videos than before
 _COMPLETE, _STARTED = "complete.json", "started.json"
 
 Shape = Literal["disc", "square", "diamond"]
-Look = tuple[int, int]  # hue, light: indices of HUES and LIGHTS
-
-_log = logging.getLogger(__name__)
+Look = tuple[int, int]  # hue, brightness: indices of HUES and BRIGHTNESSES
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def prepare(
             lines.append(f"{name},{CLASSES[label]}")
             done += 1
             if done % 500 == 0 or done == num_videos:
-                _log.info("synthetic data: %d of %d videos in %s", done, num_videos, root)
+                print(f"synthetic data: {done} of {num_videos} videos in {root}", file=sys.stderr, flush=True)
         _write_text(os.path.join(root, f"{split}.csv"), lines)
     _write_text(os.path.join(root, "classes.txt"), CLASSES)
     os.replace(os.path.join(root, _STARTED), os.path.join(root, _COMPLETE))
@@ -139,9 +144,11 @@ def looks(label: int) -> Iterator[tuple[Look, Look]]:
     Every look is equally frequent as the first and as the second in every class: no object alone tells the class.
     """
     hue_steps = (0,) if label < 2 else range(1, len(HUES))
-    light_steps = (0,) if label % 2 == 0 else range(1, len(LIGHTS))
-    for hue, light, hue_step, light_step in product(range(len(HUES)), range(len(LIGHTS)), hue_steps, light_steps):
-        yield (hue, light), ((hue + hue_step) % len(HUES), (light + light_step) % len(LIGHTS))
+    brightness_steps = (0,) if label % 2 == 0 else range(1, len(BRIGHTNESSES))
+    for hue, brightness, hue_step, brightness_step in product(
+        range(len(HUES)), range(len(BRIGHTNESSES)), hue_steps, brightness_steps
+    ):
+        yield (hue, brightness), ((hue + hue_step) % len(HUES), (brightness + brightness_step) % len(BRIGHTNESSES))
 
 
 def draw_scene(label: int, generator: np.random.Generator, *, frames: int, size: int, gap: int) -> Scene:
@@ -186,11 +193,12 @@ def _draw_object(
     look: Look, generator: np.random.Generator, *, size: int, corner: tuple[int, int], seen: range
 ) -> Thing:
     """One of the two objects, inside a quadrant (reaching a little across the middle); corner is (bottom?, right?)."""
-    hue, light = look
-    red, green, blue = (LIGHTS[light] * value for value in HUES[hue])
+    hue, brightness = look
+    red, green, blue = (BRIGHTNESSES[brightness] * value for value in HUES[hue])
     radius = size * generator.uniform(0.17, 0.2)
     y, x = (
-        size - 1 - offset if far else offset for offset, far in zip(generator.uniform(radius, size * 0.36, 2), corner)
+        size - 1 - offset if far else offset
+        for offset, far in zip(generator.uniform(radius, size * 0.36, 2), corner, strict=True)
     )
     shape = SHAPES[generator.integers(len(SHAPES))]
     velocity_y, velocity_x = generator.uniform(-0.02, 0.02, 2) * size

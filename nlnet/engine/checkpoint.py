@@ -7,7 +7,6 @@ the disk and renamed, the digest last: a kill or a full disk at any moment leave
 import hashlib
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from nlnet.errors import CheckpointError
+from nlnet.weights.files import read_plain
 
 FORMAT = 1
 
@@ -59,10 +59,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     digest = _digest_path(path)
     if digest.is_file() and digest.read_text().strip() != _sha256(path):
         raise CheckpointError(f"{path}: damaged: its SHA-256 digest is not the one in {digest.name}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({error})") from error
+    state = read_plain(path)
     if not isinstance(state, dict) or "format" not in state:
         raise CheckpointError(f"{path}: not a checkpoint of nlnet; foreign ones are converted first")
     if state["format"] > FORMAT:

@@ -1,16 +1,14 @@
 """torchvision's ImageNet ResNets, renamed and inflated (paper, section 4.1: networks start from ImageNet weights)."""
 
-import pickle
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from nlnet.errors import CheckpointError, ConfigError
 from nlnet.models.inflate import inflate_to
+from nlnet.weights.files import read_plain
 from nlnet.weights.transfer import Transfer, transfer
 
 _RENAMES = (
@@ -25,21 +23,6 @@ _RENAMES = (
     (r"\.bn2\.", ".b_bn."),
     (r"\.conv3\.", ".c."),
     (r"\.bn3\.", ".c_bn."),
-)
-
-
-# What the restricted unpickler raises on damaged and foreign files.
-_UNREADABLE = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-    pickle.UnpicklingError,
 )
 
 
@@ -75,10 +58,7 @@ def imagenet(model: nn.Module, *, weights: str) -> Transfer:
 
 def _read(weights: str) -> Mapping[str, Tensor]:
     if Path(weights).is_file():
-        try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        except _UNREADABLE as error:
-            raise CheckpointError(f"{weights}: not a state dict that can be read safely ({error})") from error
+        state = read_plain(Path(weights))
         if not isinstance(state, dict) or "conv1.weight" not in state:
             raise CheckpointError(f"{weights}: not the state dict of a torchvision ResNet (no conv1.weight)")
         if other := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:

@@ -132,7 +132,7 @@ def test_an_additional_tensor_is_left_out_and_said(state: dict[str, Tensor], sav
 def test_an_unreadable_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"weights\.pth: not a state dict that can be read safely"):
+    with pytest.raises(CheckpointError, match=r"weights\.pth: not a file of tensors that can be read safely"):
         imagenet(network(1, 1, 1, 1), weights=str(path))
 
 

@@ -125,7 +125,7 @@ class PyAVReader(VideoReader):
                 if frame.pts is not None and frame.pts < start:
                     continue
                 # Also where a packet could not be decoded: then the frames of the file are not those of its table.
-                if frame.pts != self._times[position]:
+                if position == len(self._times) or frame.pts != self._times[position]:
                     return None
                 if position == indices[filled]:
                     frames[filled] = self._to_rgb(frame)
