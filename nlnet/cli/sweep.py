@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     again = shlex.join(["nlnet", "sweep", *options.overrides])
     try:
-        failed = run_all(runs, say=lambda text: print(text, file=sys.stderr, flush=True))
+        failed = run_all(runs, parallel=sweep.parallel, say=lambda text: print(text, file=sys.stderr, flush=True))
     finally:
         table = write_table(folder, sweep, runs, command=again)
     print(table)

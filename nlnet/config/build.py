@@ -217,7 +217,7 @@ def build_train(config: DictConfig) -> TrainJob:
     if loaded is not None:
         log.line(f"{config.model.init.weights}: {'; '.join(loaded.lines())}")
     _initialise_from(model, config, log)
-    model.to(device)
+    model.to(device).to(memory_format=torch.channels_last_3d)  # as the clips are
 
     decoder = build(config.data.decoder)
     view = build(config.data.augment)

@@ -140,7 +140,7 @@ def test_normalize_is_the_formula_per_channel() -> None:
     result = normalize(clips)
     assert result.shape == (2, 3, 3, 5, 4)
     assert result.dtype == torch.float32
-    assert result.is_contiguous()
+    assert result.is_contiguous(memory_format=torch.channels_last_3d)
     assert torch.equal(clips, before)
     for channel in range(3):
         expected = (clips[..., channel].double() / 255 - normalize.mean[channel]) / normalize.std[channel]

@@ -47,7 +47,7 @@ def test_done_runs_are_skipped_failing_ones_named_and_interruptions_end_it(tmp_p
     assert [run.row for run in run_all(runs, say=said.append)] == ["bad"]
     assert (tmp_path / "one" / "count").read_text() == "run\n"
     assert (tmp_path / "two" / "count").read_text() == "run\n"
-    assert any("bad, seed 0: failed with exit code 3" in line for line in said)
+    assert any("bad seed 0] failed with exit code 3" in line for line in said)
     with pytest.raises(KeyboardInterrupt):
         run_all([fake_run(tmp_path, "stopped", "exit 130"), *runs], say=said.append)
 
