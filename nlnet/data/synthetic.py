@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Literal
@@ -35,8 +36,9 @@ HUES = ((235, 60, 40), (70, 220, 70), (40, 120, 255), (240, 225, 60))  # red, gr
 BRIGHTNESSES = (1.0, 0.45)  # bright, dark
 SHAPES: tuple["Shape", ...] = ("disc", "square", "diamond")
 FRAMES_PER_SECOND = 12
-# libx264 with one thread writes the same bytes every time; CRF 18 keeps the colours through the chroma subsampling.
-_ENCODER = {"crf": "18", "preset": "ultrafast", "threads": "1"}
+# Every frame a key frame at a fixed quantiser: prediction between frames would leave traces of one object in the frames
+# of the other. QP 18 keeps the colours through the chroma subsampling; one thread writes the same bytes every time.
+_ENCODER = {"qp": "18", "g": "1", "preset": "ultrafast", "threads": "1"}
 _FORM = 1  # to be raised when the same parameters draw other videos than before
 _COMPLETE, _STARTED = "complete.json", "started.json"
 
@@ -109,9 +111,14 @@ def prepare(
     folder holds another set or other things. Validation videos are fresh draws, of the same distribution.
     """
     recipe = Recipe(num_train, num_val, frames, size, gap, seed)
-    if not _begin(root, recipe):
-        return
-    splits = {"train": num_train, "val": num_val}
+    with _alone(root):
+        if _begin(root, recipe):
+            _write_all(root, recipe)
+
+
+def _write_all(root: str, recipe: Recipe) -> None:
+    """Every video that is not there yet, then the lists, the classes and the mark of completeness."""
+    splits = {"train": recipe.num_train, "val": recipe.num_val}
     num_videos, done = sum(splits.values()), 0
     for number, (split, count) in enumerate(splits.items()):
         os.makedirs(os.path.join(root, split), exist_ok=True)
@@ -121,8 +128,9 @@ def prepare(
             name = f"{split}/{index:05d}.mp4"
             path = os.path.join(root, name)
             if not os.path.exists(path):
-                generator = np.random.default_rng([seed, number, index])
-                write_video(path, draw_video(label, generator, frames=frames, size=size, gap=gap))
+                generator = np.random.default_rng([recipe.seed, number, index])
+                video = draw_video(label, generator, frames=recipe.frames, size=recipe.size, gap=recipe.gap)
+                write_video(path, video)
             lines.append(f"{name},{CLASSES[label]}")
             done += 1
             if done % 500 == 0 or done == num_videos:
@@ -228,6 +236,18 @@ def _covered(thing: Thing, age: int, size: int) -> NDArray[np.bool_]:
         distance = (y + x) * 0.8
     inside: NDArray[np.bool_] = distance <= thing.radius
     return inside
+
+
+@contextmanager
+def _alone(root: str) -> Iterator[None]:
+    """Keeps other processes out, so that two runs that start together make the data once. Not on Windows."""
+    os.makedirs(os.path.dirname(os.path.abspath(root)), exist_ok=True)
+    with open(f"{root.rstrip(os.sep)}.lock", "w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, by a kill too
+        yield
 
 
 def _begin(root: str, recipe: Recipe) -> bool:

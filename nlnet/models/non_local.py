@@ -27,6 +27,8 @@ class NonLocalBlock(nn.Module):
             Time-only attention has one key per frame and nothing to pool; the paper leaves this case open.
         embedding: channels of θ, φ and g; half of C by default (paper, section 3.3).
         scale_init: initial scale of the batch norm after W_z. At 0 the block starts as the identity.
+        weight_std: standard deviation of the initial projections: 0.01 in the authors' code; None for He's
+            initialisation, which the paper names (section 4.1).
 
     An inserted block changes nothing at the start, so it can be put into any trained network. The projections are
     linear maps of tokens: exactly the 1×1×1 convolutions of the paper, for inputs of one, two or three dimensions.
@@ -41,6 +43,7 @@ class NonLocalBlock(nn.Module):
         subsample: bool = True,
         embedding: int | None = None,
         scale_init: float = 0.0,
+        weight_std: float | None = 0.01,
     ) -> None:
         super().__init__()
         if axes not in ("spacetime", "space", "time"):
@@ -53,8 +56,11 @@ class NonLocalBlock(nn.Module):
         self.out = nn.Linear(embedding, channels)
         self.bn = nn.BatchNorm1d(channels)
         for name, parameter in self.named_parameters():
-            if not name.startswith("bn."):  # N(0, 0.01) and zero biases: the authors' code
-                nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif not name.startswith("bn."):
+                # He: the deviation of a linear map (or of the vector w_f) of this many inputs, in front of a ReLU.
+                nn.init.normal_(parameter, std=weight_std or (2 / parameter.shape[-1]) ** 0.5)
         nn.init.constant_(self.bn.weight, scale_init)
 
     def forward(self, x: Tensor) -> Tensor:
