@@ -137,6 +137,21 @@ def test_bad_videos_are_replaced_in_training_and_count_as_wrong_in_evaluation(
     assert json.loads((tmp_path / "runs" / "strict" / "s0" / "status.json").read_text())["state"] == "FAILED"
 
 
+def test_a_folder_of_bad_videos_is_refused_from_a_worker_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        for number in range(4):
+            path = tmp_path / "videos" / name / f"{number}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"no video")
+    options = [*SMALL, f"data.root={tmp_path}/videos", f"runs={tmp_path}/runs", "workers=1"]
+    assert run("train", options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot be decoded" in error
+    assert str(tmp_path / "videos") in error
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
