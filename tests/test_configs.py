@@ -17,12 +17,14 @@ GROUPS = sorted(
 OPTIONS = [f"{group}={option}" for group in GROUPS for option in group_options(group)]
 EXPERIMENTS = group_options("experiment")
 SWEEPS = group_options("sweep")
+TABLES = [name for name in SWEEPS if name.startswith("table")]
+ON_SYNTHETIC = [(name, "synthetic_small") for name in TABLES]
 
 
 def test_the_groups_of_the_tree_are_known() -> None:
     assert {"model", "model/non_local", "model/placement", "data", "data/clip", "data/views", "optim"} <= set(GROUPS)
     assert len(EXPERIMENTS) > 8
-    assert {"table2a", "table2b", "table2c", "table2d"} <= set(SWEEPS)
+    assert {"table2a", "table2b", "table2c", "table2d"} <= set(TABLES)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -33,8 +35,8 @@ def test_every_option_composes_and_builds(option: str) -> None:
     check(config)
     if group == "model" or group.startswith("model/"):
         config.model.init = None
-        if option == "model/placement=small":
-            return  # for the small networks; built with them below
+        if option in ("model/placement=small", "model/placement=tiny"):
+            return  # for the small networks; built with them in the experiments and sweeps
         with torch.device("meta"):
             build_model(config.model, num_classes=5)
     elif group == "data" or group.startswith("data/"):
@@ -63,8 +65,7 @@ def test_every_experiment_trains_a_step(experiment: str) -> None:
     assert not torch.equal(before, model.head.weight)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", SWEEPS)
-@pytest.mark.parametrize("experiment", [None, "synthetic_small"])
+@pytest.mark.parametrize(("name", "experiment"), [*((name, None) for name in SWEEPS), *ON_SYNTHETIC])
 def test_every_row_of_every_sweep_builds(name: str, experiment: str | None) -> None:
     node = compose("sweep", [f"sweep={name}"]).sweep
     check_targets(node, "sweep")
