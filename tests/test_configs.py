@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nlnet.config.build import build_model
 from nlnet.config.compose import build, check, check_targets, compose, flat, group_options, plain, shipped_configs
+from nlnet.config.models import build_model
 from nlnet.study.sweep import Sweep, last_of_each
 
 GROUPS = sorted(

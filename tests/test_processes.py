@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlnet.config.build import find_checkpoint
+from nlnet.config.models import find_checkpoint
 from nlnet.engine.checkpoint import load_checkpoint
 from tests.conftest import run_nlnet
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nlnet import distributed
-from nlnet.config.build import build_evaluation, load_model
 from nlnet.config.compose import override_stored
+from nlnet.config.evaluation import build_evaluation
+from nlnet.config.models import load_model
 from nlnet.data.annotations import Video, VideoList
 
 

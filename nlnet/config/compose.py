@@ -1,4 +1,4 @@
-"""Finding, composing and checking configs. With ``nlnet.config.build``, the only code that knows Hydra.
+"""Finding, composing, checking and building configs. This package is the only code that knows Hydra.
 
 The signature of a ``_target_`` is the schema of its node: a key that it does not take is refused before any work.
 """

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from nlnet.config.build import build_model
 from nlnet.config.compose import compose
+from nlnet.config.models import build_model
 from nlnet.models import cost
 from nlnet.models.non_local import NonLocalBlock
 from nlnet.models.resnet import VideoResNet

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck as Bottleneck2d
 from torchvision.models.resnet import ResNet
 
-from nlnet.config.build import build_model
 from nlnet.config.compose import compose
+from nlnet.config.models import build_model
 from nlnet.errors import ConfigError
 from nlnet.models.non_local import NonLocalBlock
 from nlnet.models.resnet import Stage, Stem, VideoResNet, depth
