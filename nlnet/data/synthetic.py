@@ -32,7 +32,7 @@ CLASSES = (
     "other_hue_same_brightness",
     "other_hue_other_brightness",
 )
-HUES = ((235, 60, 40), (70, 220, 70), (40, 120, 255), (240, 225, 60))  # red, green, blue, yellow
+HUES = ((235, 60, 40), (40, 120, 255))  # red, blue
 BRIGHTNESSES = (1.0, 0.45)  # bright, dark
 SHAPES: tuple["Shape", ...] = ("disc", "square", "diamond")
 FRAMES_PER_SECOND = 12
