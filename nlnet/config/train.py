@@ -61,7 +61,7 @@ def build_train(config: DictConfig) -> TrainJob:
     torch.manual_seed(config.seed)
     model, loaded = build_model(config.model, num_classes=len(annotations.classes))
     if loaded is not None:
-        log.line(f"{config.model.init.weights}: {'; '.join(loaded.lines())}")
+        log.line(f"{config.model.init.get('weights', 'model.init')}: {'; '.join(loaded.lines())}")
     _initialise_from(model, config, log)
     model.to(device).to(memory_format=torch.channels_last_3d)  # as the clips are
 
@@ -90,11 +90,7 @@ def build_train(config: DictConfig) -> TrainJob:
 
     validation = evaluation("validation")
     optimizer = build(config.optim)(model, batch_size=settings.batch_size)
-    log.line(
-        f"learning rate {optimizer.param_groups[0]['lr']:.4g}: optim.lr={config.optim.lr} for "
-        f"{config.optim.reference_batch} clips, at trainer.batch_size={settings.batch_size}; "
-        "optim.reference_batch=null takes optim.lr as it is"
-    )
+    _say_learning_rate(optimizer, settings.batch_size, config, log)
     trainer = Trainer(
         model,
         optimizer=optimizer,
@@ -146,6 +142,14 @@ def _initialise_from(model: nn.Module, config: DictConfig, log: RunLog) -> None:
             raise ConfigError(f"init.freeze: {type(model).__name__} cannot freeze parts of itself")
         freeze(list(config.init.freeze))
         log.line(f"frozen: {', '.join(config.init.freeze)}")
+
+
+def _say_learning_rate(optimizer: torch.optim.Optimizer, batch_size: int, config: DictConfig, log: RunLog) -> None:
+    """Says the learning rate, and how it came about where the linear rule has scaled it."""
+    line = f"learning rate {optimizer.param_groups[0]['lr']:.4g} for trainer.batch_size={batch_size}"
+    if reference := config.optim.get("reference_batch"):
+        line += f": optim.lr={config.optim.lr} is for {reference} clips; optim.reference_batch=null takes it as it is"
+    log.line(line)
 
 
 def _say_data(annotations: Annotations, config: DictConfig, log: RunLog) -> None:
