@@ -72,7 +72,7 @@ def placements() -> list[object]:
     rows = []
     for path in sorted(PLACEMENTS.glob("*.yaml")):
         for depth, row in (yaml.safe_load(path.read_text()) or {50: {}}).items():
-            rows.append(pytest.param(depth, row, id=f"{path.stem}-{depth}"))
+            rows.append(pytest.param(int(depth), row, id=f"{path.stem}-{depth}"))
     return rows
 
 
