@@ -1,7 +1,7 @@
 """torchvision's ImageNet ResNets, renamed and inflated (paper, section 4.1: networks start from ImageNet weights)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nlnet.errors import CheckpointError, ConfigError
 from nlnet.models.inflate import inflate_to
 from nlnet.weights.files import read_plain
+from nlnet.weights.foreign import Foreign, Format
 from nlnet.weights.transfer import Transfer, transfer
 
 _RENAMES = (
@@ -86,3 +87,29 @@ def _read(weights: str) -> Mapping[str, Tensor]:
 def _blocks(names: Mapping[str, Tensor]) -> dict[str, int]:
     """The 3×3 convolutions of the residual blocks and their channels: what makes two ResNets the same."""
     return {name: len(tensor) for name, tensor in names.items() if name.endswith(".b.weight")}
+
+
+def recognises(names: Collection[str]) -> bool:
+    return "conv1.weight" in names and "layer1.0.conv1.weight" in names
+
+
+def read(state: Mapping[str, Tensor], source: str) -> Foreign:
+    """torchvision's ResNet for images -> C2D, with its padded pool1, its normalisation and its classifier.
+
+    Raises:
+        CheckpointError: a network of basic blocks (depth 18 or 34), which has no counterpart.
+    """
+    if "layer1.0.conv3.weight" not in state:
+        raise CheckpointError(
+            f"{source}: a ResNet of basic blocks (18 or 34 layers); nlnet's networks are of bottlenecks"
+        )
+    choices = {
+        "model/strides": ("padded_8",),
+        "data.normalize.mean": ("[0.485,0.456,0.406]",),
+        "data.normalize.std": ("[0.229,0.224,0.225]",),
+    }
+    notes = ["a network for images becomes C2D; to inflate it into I3D, train with model.init.weights=FILE"]
+    return Foreign("torchvision", {our_name(name): tensor for name, tensor in state.items()}, {}, choices, notes)
+
+
+FORMAT = Format("torchvision", recognises, read)
