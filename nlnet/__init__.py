@@ -9,9 +9,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "NonLocalBlock": "nlnet.models.non_local",
     "VideoResNet": "nlnet.models.resnet",
+    "insert_non_local": "nlnet.models.surgery",
     "load_model": "nlnet.config",
 }
-__all__ = ["NonLocalBlock", "VideoResNet", "__version__", "load_model"]
+__all__ = ["NonLocalBlock", "VideoResNet", "__version__", "insert_non_local", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
