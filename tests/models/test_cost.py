@@ -70,7 +70,7 @@ def test_published_costs(
     ("overrides", "millions", "giga"),
     [
         (["model/placement=five"], 7.358, 8.13),
-        (["model/placement=five", "model.non_local.subsample=false"], 7.358, 20.2),
+        (["model/placement=five", "model.non_local.subsample=none"], 7.358, 20.2),
         (["model/placement=five", "model/non_local=gaussian"], 3.68, 7.05),
         (["model/placement=five", "model.non_local.axes=space"], 7.358, 5.89),
         (["model/placement=one_res2"], 0.132, 38.1),
