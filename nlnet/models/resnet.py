@@ -158,11 +158,15 @@ class VideoResNet(nn.Module):
         self._initialise()
 
     def forward(self, clip: Tensor) -> Tensor:
-        x = self.stem(clip)
+        logits: Tensor = self.head(self.dropout(self.features(clip).mean(dim=(2, 3, 4))))
+        return logits
+
+    def features(self, clip: Tensor) -> Tensor:
+        """The maps in front of the global pool. Clip [B, 3, T, H, W] -> [B, C, T', H', W']."""
+        x: Tensor = self.stem(clip)
         for name in self.stage_names:
             x = self.get_submodule(name)(x)
-        logits: Tensor = self.head(self.dropout(x.mean(dim=(2, 3, 4))))
-        return logits
+        return x
 
     def freeze(self, names: Sequence[str]) -> None:
         """Keeps these parts (stem, res2, …) as they are: no gradients, and batch norm with its running statistics."""

@@ -47,7 +47,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Places]] = {
     "mc3_18": (
         partial(mc3_18, weights=None),
         (2, 3, 4, 32, 32),
-        {"layer3.1.conv1": NonLocalBlock, "layer4.0": partial(NonLocalBlock, axes="space", subsample=False)},
+        {"layer3.1.conv1": NonLocalBlock, "layer4.0": partial(NonLocalBlock, axes="space", subsample="none")},
     ),
     "fcn_resnet50": (
         partial(fcn_resnet50, weights=None, weights_backbone=None, num_classes=4),
