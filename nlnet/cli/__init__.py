@@ -10,6 +10,7 @@ VERBS = {
     "train": "train a network from a config, or go on with it, and test it",
     "test": "evaluate a checkpoint with chosen views",
     "predict": "name what is done in videos",
+    "export": "write a trained network as torch.export and ONNX files, checked against it",
     "sweep": "train the rows of an ablation table and print it",
     "report": "write the HTML report of a run or sweep",
     "demo": "make a small data set, compare C2D with non-local blocks on it, and show the report",
