@@ -12,6 +12,7 @@ VERBS = {
     "predict": "name what is done in videos",
     "export": "write a trained network as torch.export and ONNX files, checked against it",
     "sweep": "train the rows of an ablation table and print it",
+    "benchmark": "count or measure what networks cost",
     "report": "write the HTML report of a run or sweep",
     "demo": "make a small data set, compare C2D with non-local blocks on it, and show the report",
 }
