@@ -58,11 +58,11 @@ def insert_non_local(
             blocks[name].to(like.device, like.dtype)
         _attach(module, blocks[name].train(module.training))
     if example is not None:
-        calls = _outputs(model, {name: model.get_submodule(_child(name)) for name in modules}, example)
-        for name, seen in calls.items():
-            if len(seen) != 1:
-                remove_non_local(model, modules)
-                raise ConfigError(f"{name}: runs what is inside it in its own way; name one of its parts")
+        try:
+            _check_use(model, modules, example)
+        except Exception:
+            remove_non_local(model, modules)
+            raise
     return model
 
 
@@ -77,6 +77,14 @@ def remove_non_local(model: Network, places: Iterable[str]) -> Network:
             if hook is _through_block:
                 del module._forward_hooks[key]
     return model
+
+
+def _check_use(model: nn.Module, places: Iterable[str], example: Any) -> None:
+    """Runs the model with its blocks, and refuses places whose block is not used once."""
+    blocks = {name: model.get_submodule(f"{name}.{CHILD}" if name else CHILD) for name in places}
+    for name, outputs in _outputs(model, blocks, example).items():
+        if len(outputs) != 1:
+            raise ConfigError(f"{name}: runs what is inside it in its own way; name one of its parts")
 
 
 def _attach(module: nn.Module, block: nn.Module) -> None:
@@ -144,7 +152,3 @@ def _outputs(model: nn.Module, modules: Mapping[str, nn.Module], example: Any) -
         for module, mode in training.items():
             module.training = mode
     return seen
-
-
-def _child(name: str) -> str:
-    return f"{name}.{CHILD}" if name else CHILD

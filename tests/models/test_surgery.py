@@ -250,3 +250,11 @@ def test_a_dictionary_of_outputs_and_a_second_block_are_refused() -> None:
         nlnet.insert_non_local(model, {"backbone": NonLocalBlock}, example=x)
     with pytest.raises(ConfigError, match=r"classifier\.2: already has a non_local"):
         nlnet.insert_non_local(model, {"classifier.2": NonLocalBlock}, example=x)
+
+
+def test_a_block_that_cannot_work_there_leaves_nothing_behind() -> None:
+    model = sequence_network()
+    before = list(model.state_dict())
+    with pytest.raises(ValueError, match="9 frames"):
+        nlnet.insert_non_local(model, {"0": partial(NonLocalBlock, groups=4)}, example=torch.randn(1, 4, 9))
+    assert list(model.state_dict()) == before
