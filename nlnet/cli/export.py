@@ -44,8 +44,8 @@ def _clip(given: str | None, trained: TrainedModel) -> tuple[int, int, int]:
     """Frames, height and width of a clip."""
     if given is None:
         views = trained.views()
-        edge = views.crop or views.short_side
-        return views.frames, edge, edge
+        crop, *_ = views.crops(*views.crops.scaled(480, 640))  # whole frames are of any size: those of 4:3
+        return views.frames, crop.box[2], crop.box[3]
     sizes = given.split("x")
     if len(sizes) != 3 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
         raise ConfigError(f"--clip {given}: expected frames, height and width, such as 8x256x256")
@@ -55,7 +55,7 @@ def _clip(given: str | None, trained: TrainedModel) -> tuple[int, int, int]:
 
 def _card(trained: TrainedModel, clip: Sequence[int], written: Sequence[Exported]) -> dict[str, Any]:
     """What another program must know to use the files."""
-    views, normalize = trained.views(), trained.normalize
+    normalize = trained.normalize
     return {
         "nlnet": nlnet.__version__,
         "checkpoint": trained.path.name,
@@ -69,18 +69,11 @@ def _card(trained: TrainedModel, clip: Sequence[int], written: Sequence[Exported
             "mean": normalize.mean,
             "std": normalize.std,
         },
-        "views": {
-            "frames": views.frames,
-            "stride": views.stride,
-            "short_side": views.short_side,
-            "crop": views.crop,
-            "clips": views.clips,
-            "crops": views.crops,
-        },
+        "views": plain(trained.config.data.views),
         "output": {
             "name": "logits",
             "shape": ["batch", len(trained.classes)],
-            "scores": "softmax of each view, then the mean over the views of a video",
+            "scores": "softmax of each view, then what views.ensemble says; views.pooling is not in the files",
         },
         "classes": trained.classes,
         "files": {

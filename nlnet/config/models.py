@@ -15,7 +15,7 @@ from nlnet.config.evaluation import build_evaluation
 from nlnet.data.annotations import Video, VideoList
 from nlnet.data.transforms import EvalViews, Normalize
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
-from nlnet.engine.evaluator import Predictions
+from nlnet.engine.predictions import Predictions
 from nlnet.errors import CheckpointError, ConfigError, VideoError
 from nlnet.weights.transfer import Transfer
 
