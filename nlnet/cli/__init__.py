@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in VERBS:
         print("usage: nlnet VERB …   (nlnet VERB --help tells more)\n")
         for verb, what in VERBS.items():
-            print(f"  {verb:<9}{what}")
+            print(f"  {verb:<11}{what}")
         return 0 if arguments in ([], ["-h"], ["--help"]) else 2
     return run(arguments[0], arguments[1:])
 
