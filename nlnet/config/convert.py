@@ -100,6 +100,7 @@ def export_weights(path: Path, *, to_format: str) -> Exported:
         trained.model.state_dict(),
         subsample=any(block.subsample != "none" for block in blocks),
         groups=max((block.groups for block in blocks), default=1),
+        scaled=all(getattr(block.pairwise, "scale", None) != 1.0 for block in blocks),
     )
     preset = trained.config.get("compat", {}).get("name")
     notes = [*exported.notes, *_form_of(blocks)]

@@ -54,6 +54,19 @@ def fold_out_bias(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[
     return changed, [f"W_z's bias of {', '.join(folded)} folded into the running mean behind it"] if folded else []
 
 
+def fold_scale(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Multiplies θ by D^0.5: with the scale D^-0.5 the block then computes what it does without; says where.
+
+    D is the number of embedding channels.
+    """
+    changed = dict(state)
+    thetas = [name for name in state if ".pairwise.theta." in name]
+    for name in thetas:
+        changed[name] = state[name] * len(state[name]) ** 0.5
+    blocks = ", ".join(dict.fromkeys(name.partition(".pairwise.")[0] for name in thetas))
+    return changed, [f"θ of {blocks} times D^0.5, as the scale D^-0.5 is always there"] if thetas else []
+
+
 def _blocks(state: Mapping[str, Tensor]) -> list[str]:
     """The non-local blocks: res3.nl1, …"""
     return list(dict.fromkeys(match[1] for name in state if (match := re.match(r"(res\d\.nl\d+)\.", name))))

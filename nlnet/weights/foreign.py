@@ -50,10 +50,11 @@ class Exported:
 class Export(Protocol):
     """Our state dict -> a checkpoint of theirs.
 
-    What no tensor says: whether the non-local blocks pool their keys, and in how many groups of frames they attend.
+    What no tensor says of the non-local blocks: whether they pool their keys, in how many groups of frames they attend,
+    and whether an embedded Gaussian has the scale D^-0.5.
     """
 
-    def __call__(self, state: Mapping[str, Tensor], *, subsample: bool, groups: int) -> Exported: ...
+    def __call__(self, state: Mapping[str, Tensor], *, subsample: bool, groups: int, scaled: bool) -> Exported: ...
 
 
 @dataclass(frozen=True)

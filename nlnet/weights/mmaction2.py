@@ -97,11 +97,11 @@ def _strides(architecture: Architecture, *, flat: bool) -> dict[str, tuple[str, 
     return kept | ({"model.stages.res2.pool": ("null",)} if architecture.is_slow else {})
 
 
-def export(state: Mapping[str, Tensor], *, subsample: bool, groups: int) -> Exported:
+def export(state: Mapping[str, Tensor], *, subsample: bool, groups: int, scaled: bool) -> Exported:
     """Our state dict -> a checkpoint of MMAction2.
 
     W_z's bias is folded into the batch norm behind it; everything else stays as it is, bit for bit. A network of 2-D
-    kernels without non-local blocks is written as its 2-D C2D.
+    kernels without non-local blocks is written as its 2-D C2D. ``scaled`` is in the config there (use_scale).
 
     Raises:
         CheckpointError: a bias that cannot be folded, or what has no place there: a tensor, groups of frames.

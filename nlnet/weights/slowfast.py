@@ -6,11 +6,12 @@ its model zoo of these networks is in Caffe2's format instead, see ``nlnet.weigh
 
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
 from nlnet.errors import CheckpointError
 from nlnet.weights.architecture import read_architecture
-from nlnet.weights.blocks import identity_norms
+from nlnet.weights.blocks import fold_scale, identity_norms
 from nlnet.weights.foreign import Exported, Foreign, Format, renamed
 from nlnet.weights.names import Names, in_their_shape
 
@@ -58,10 +59,12 @@ def read(state: Mapping[str, Tensor], source: str) -> Foreign:
     return Foreign("SlowFast", tensors, left_out, choices)
 
 
-def export(state: Mapping[str, Tensor], *, subsample: bool, groups: int) -> Exported:
-    """Our state dict -> what SlowFast's ``load_checkpoint`` takes. Every tensor stays as it is, bit for bit.
+def export(state: Mapping[str, Tensor], *, subsample: bool, groups: int, scaled: bool) -> Exported:
+    """Our state dict -> what SlowFast's ``load_checkpoint`` takes.
 
-    ``subsample`` and ``groups`` are in SlowFast's config (NONLOCAL.POOL and GROUP), not in its names.
+    SlowFast always scales the softmax: for a network without the scale its inverse is folded into θ. A missing bias of
+    W_z is written as zeros. Everything else stays as it is, bit for bit. ``subsample`` and ``groups`` are in SlowFast's
+    config (NONLOCAL.POOL and GROUP), not in its names.
 
     Raises:
         CheckpointError: SlowFast has no such network.
@@ -75,6 +78,11 @@ def export(state: Mapping[str, Tensor], *, subsample: bool, groups: int) -> Expo
             f"SlowFast has the embedded Gaussian and the dot product; this network's blocks are {kind.pairwise}"
         )
     state, notes = identity_norms(state)
+    if not scaled:
+        state, folded = fold_scale(state)
+        notes += folded
+    missing = [name for name in state if name.endswith(".out.weight") and _bias_of(name) not in state]
+    state |= {_bias_of(name): torch.zeros(len(state[name])) for name in missing}
     exported = {}
     for name, tensor in state.items():
         theirs = NAMES.theirs(name)
@@ -82,6 +90,10 @@ def export(state: Mapping[str, Tensor], *, subsample: bool, groups: int) -> Expo
             raise CheckpointError(f"SlowFast has no place for {name}")
         exported[theirs] = in_their_shape(name, tensor)
     return Exported({"model_state": exported}, notes)
+
+
+def _bias_of(name: str) -> str:
+    return name.removesuffix("weight") + "bias"
 
 
 FORMAT = Format("slowfast", recognises, read, export, presets=("slowfast",))

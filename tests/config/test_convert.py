@@ -201,6 +201,8 @@ def test_the_published_depths_are_those_of_our_configs() -> None:
             own, _ = build_model(expected.model, num_classes=400)
         architecture = read_architecture(own.state_dict(), source="ours")
         assert architecture.depth == int(model[-2:].replace("01", "101"))
+        if placement == "ten":  # the paper leaves R101 open: gluon-cv's choice
+            assert architecture.placement == {"res3": (0, 1, 2, 3), "res4": (2, 6, 10, 14, 18, 22)}
         composed = compose("train", ["model=c2d_r50", "data.root=x", *_network(architecture)])
         composed.model.init = None
         with torch.device("meta"):

@@ -1,5 +1,6 @@
 """Networks of ours in the names of other projects compute the same there, or are refused with the reason."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_the_bias_of_w_z_is_folded_for_mmaction2(form: str, classes: Path, tmp_p
     state = exported.checkpoint["state_dict"]
     assert not any("conv_out.conv.bias" in name for name in state)
     logits_agree(imported, state, layout, plan, restated.MMACTION2)
+
+
+def test_a_missing_scale_is_folded_for_slowfast(classes: Path, tmp_path: Path) -> None:
+    plan = Plan(**NL, out_bias=False)
+    path = write_torch("state_dict")(random_state(restated.mmaction2(flat=False), plan), tmp_path / "theirs.pth")
+    overrides = ["model/non_local=embedded_gaussian", "compat.softmax_scale=false"]
+    imported = import_weights(path, classes=classes, overrides=overrides)
+    exported = export_weights(saved(imported, tmp_path / "ours.pt"), to_format="slowfast")
+    assert any("θ of res3.nl1, res4.nl0, res4.nl10 times D^0.5" in note for note in exported.notes)
+    written = exported.checkpoint["model_state"]
+    same_names = {name for name in written if not name.endswith("num_batches_tracked")}
+    assert same_names == set(random_state(restated.PYTH, Plan(**NL)))  # with the bias of W_z, which is 0
+    rules = dataclasses.replace(restated.MMACTION2, scale=True)
+    logits_agree(imported, written, restated.PYTH, plan, rules)
 
 
 @pytest.mark.parametrize("to_format", ["slowfast", "mmaction2"])
