@@ -56,6 +56,7 @@ def build_train(config: DictConfig) -> TrainJob:
     distributed.on_main(lambda: open_folder(folder, resolved))
     log = RunLog(folder, tensorboard=config.tensorboard)
     settings: Settings = build(config.trainer)
+    _check_loss(settings, annotations)
     _say_data(annotations, config, log)
 
     torch.manual_seed(config.seed)
@@ -111,6 +112,18 @@ def build_train(config: DictConfig) -> TrainJob:
         seed=config.seed,
     )
     return TrainJob(folder, trainer, evaluation("views"), model, clips, log)
+
+
+def _check_loss(settings: Settings, annotations: Annotations) -> None:
+    """Refuses a loss for the other kind of labels.
+
+    Raises:
+        ConfigError: names the loss that fits.
+    """
+    fitting = "binary_cross_entropy" if annotations.train.multi_label else "cross_entropy"
+    if settings.loss.multi_label != annotations.train.multi_label:
+        labels = "any number of labels" if annotations.train.multi_label else "one label"
+        raise ConfigError(f"{annotations.train.source}: each video has {labels}; add trainer/loss={fitting}")
 
 
 def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:

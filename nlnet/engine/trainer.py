@@ -7,16 +7,16 @@ so the state of a run is its weights, its optimiser and the number of its step.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlnet import distributed, metrics
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
+from nlnet.engine.losses import CrossEntropy, Loss
 from nlnet.engine.meter import Meter
 from nlnet.engine.precision import Name, Precision
 from nlnet.errors import CheckpointError, ConfigError, Diverged
@@ -40,7 +40,7 @@ class Settings:
         epochs: passes over the training list; fractions are fine.
         batch_size: clips of one optimiser step, over all processes and micro-batches.
         accumulate: micro-batches that one step is split into, to save memory.
-        label_smoothing: share of the target spread over all classes.
+        loss: cross entropy, or binary cross entropy where a video may show several classes.
         clip_gradient: largest norm of the gradient; None for no limit.
         precision: fp32, bf16 or fp16 (autocast).
         log_every: steps between two lines.
@@ -50,7 +50,7 @@ class Settings:
     epochs: float
     batch_size: int = 64
     accumulate: int = 1
-    label_smoothing: float = 0.0
+    loss: Loss = field(default_factory=CrossEntropy)
     clip_gradient: float | None = None
     precision: Name = "fp32"
     log_every: int = 20
@@ -61,8 +61,6 @@ class Settings:
         for name in ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"trainer.{name} must be above 0, not {getattr(self, name)}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"trainer.label_smoothing must be in [0, 1), not {self.label_smoothing}")
 
 
 @dataclass(frozen=True)
@@ -160,9 +158,11 @@ class Trainer:
             not_last = micro + 1 < self.settings.accumulate
             with distributed.without_averaging(self.replica, when=not_last), self.precision.autocast():
                 logits = self.replica(self.data.to_input(batch.clips.to(self.device, non_blocking=True)))
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+                loss = self.settings.loss(logits.float(), labels)
                 self.precision.backward(loss / self.settings.accumulate)
-            self.meter.add(loss.detach(), metrics.in_top_k(logits.detach().float(), labels, 1))
+            one_each = labels.ndim == 1
+            correct = metrics.in_top_k(logits.detach().float(), labels, 1) if one_each else None
+            self.meter.add(loss.detach(), len(labels), correct)
         self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
         self.step += 1
 
@@ -188,10 +188,11 @@ class Trainer:
         values = self.meter.read()
         lr = self.optimizer.param_groups[0]["lr"]
         left = (self.steps - self.step) * self.settings.batch_size / values["clips_per_second"]
+        top1 = f"top-1 {values['top1']:.1%} · " if "top1" in values else ""
         self.files.log.record("train", self.step, epoch=self.epoch, lr=lr, **values)
         self.files.log.line(
-            f"step {self.step}/{self.steps} · epoch {self.epoch:.2f} · loss {values['loss']:.4f} · top-1 "
-            f"{values['top1']:.1%} · lr {lr:.2g} · {values['clips_per_second']:.1f} clips/s · waiting for data "
+            f"step {self.step}/{self.steps} · epoch {self.epoch:.2f} · loss {values['loss']:.4f} · "
+            f"{top1}lr {lr:.2g} · {values['clips_per_second']:.1f} clips/s · waiting for data "
             f"{values['data_share']:.0%} · {_duration(left)} left"
         )
         if new := self.files.bad_videos.share():
