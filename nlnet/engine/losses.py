@@ -42,7 +42,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy:
-    """A sigmoid and cross entropy for each class (paper, section 4.2): logits [B, K], targets [B, K] in [0, 1].
+    """A sigmoid and cross entropy for each class (paper, section 5.2): logits [B, K], targets [B, K] in [0, 1].
 
     Args:
         over_classes: ``mean``, as SlowFast has it, or ``sum``: K times as large, and with it the gradients.
