@@ -8,7 +8,7 @@ import torch
 
 from nlnet import ops
 from nlnet.cli import run
-from nlnet.models.non_local import NonLocalBlock
+from nlnet.models.non_local import NonLocalBlock, Output
 from nlnet.models.pairwise import Concatenation, DotProduct, EmbeddedGaussian, Gaussian, Pairwise
 
 pytestmark = pytest.mark.gpu
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("channels", [64, 512, 1024])
 def test_blocks_give_on_the_gpu_what_they_give_on_the_cpu(pairwise: type[Pairwise], channels: int) -> None:
     torch.manual_seed(0)
-    block = NonLocalBlock(channels, pairwise=pairwise, scale_init=1.0)
+    block = NonLocalBlock(channels, pairwise=pairwise, output=Output(scale_init=1.0))
     clip = torch.randn(2, channels, 4, 14, 14) * 0.1
     expected = block(clip)
     result = block.cuda()(clip.cuda())

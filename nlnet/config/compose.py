@@ -32,6 +32,7 @@ TOP_LEVEL = [
     "schedule",
     "trainer",
     "init",
+    "compat",
     "name",
     "seed",
     "device",

@@ -4,7 +4,8 @@ Axes: B clips, C channels, T frames, H×W positions of a frame; N query tokens, 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +14,21 @@ from nlnet.errors import ConfigError
 from nlnet.models.pairwise import EmbeddedGaussian, Pairwise
 
 Axes = Literal["spacetime", "space", "time"]
+Subsample = Literal["first", "last", "none"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """W_z of equation 6, and the batch norm behind it.
+
+    With ``norm``, ``scale_init`` is the initial scale of the batch norm (0: the block starts as the identity; paper,
+    section 4.1). Without it, as in the authors' long-clip networks, W_z itself starts at zero. MMAction2 has no
+    ``bias`` in front of its batch norm.
+    """
+
+    bias: bool = True
+    norm: bool = True
+    scale_init: float = 0.0
 
 
 class NonLocalBlock(nn.Module):
@@ -23,12 +39,16 @@ class NonLocalBlock(nn.Module):
         pairwise: makes the pairwise function from (channels, embedding channels); see ``nlnet.models.pairwise``.
         axes: which positions a position attends to: all of the clip (``spacetime``), those of its own frame
             (``space``) or the same place in all frames (``time``); paper, table 2d.
-        subsample: keys and g are max-pooled 1×2×2 first, as in the authors' code (in front of the projections).
-            Time-only attention has one key per frame and nothing to pool; the paper leaves this case open.
+        subsample: where keys and g are max-pooled 1×2×2: ``first``, in front of φ and g, as in the authors' code;
+            ``last``, behind them, as in the paper's text and MMAction2; or ``none``. First and last have the same
+            parameters but differ, as a maximum does not commute with a linear map. Time-only attention has one key per
+            frame and nothing to pool; the paper leaves this case open.
         embedding: channels of θ, φ and g; half of C by default (paper, section 3.3).
-        scale_init: initial scale of the batch norm after W_z. At 0 the block starts as the identity.
+        groups: the frames are cut into so many runs of equal length, and a position attends to its own run only (the
+            authors' long clips; SlowFast).
+        output: W_z and its batch norm.
         weight_std: standard deviation of the initial projections: 0.01 in the authors' code; None for He's
-            initialisation, which the paper names (section 4.1).
+            initialisation (fan out), which the paper names (section 4.1).
 
     An inserted block changes nothing at the start, so it can be put into any trained network. The projections are
     linear maps of tokens: exactly the 1×1×1 convolutions of the paper, for inputs of one, two or three dimensions.
@@ -40,70 +60,83 @@ class NonLocalBlock(nn.Module):
         *,
         pairwise: Callable[[int, int], Pairwise] = EmbeddedGaussian,
         axes: Axes = "spacetime",
-        subsample: bool = True,
+        subsample: Subsample = "first",
         embedding: int | None = None,
-        scale_init: float = 0.0,
+        groups: int = 1,
+        output: Output = Output(),
         weight_std: float | None = 0.01,
     ) -> None:
         super().__init__()
-        if axes not in ("spacetime", "space", "time"):
-            raise ConfigError(f"axes of a non-local block must be spacetime, space or time, not '{axes}'")
+        if axes not in get_args(Axes):
+            raise ConfigError(f"axes of a non-local block must be {', '.join(get_args(Axes))}, not '{axes}'")
+        if subsample not in get_args(Subsample):
+            raise ConfigError(f"subsample of a non-local block is {', '.join(get_args(Subsample))}, not '{subsample}'")
+        if groups < 1:
+            raise ConfigError(f"groups of a non-local block must be at least 1, not {groups}")
         embedding = embedding or max(channels // 2, 1)
         self.axes = axes
-        self.subsample = subsample and axes != "time"
+        self.subsample = subsample if axes != "time" else "none"
+        self.groups = groups
         self.pairwise = pairwise(channels, embedding)
         self.g = nn.Linear(channels, embedding)
-        self.out = nn.Linear(embedding, channels)
-        self.bn = nn.BatchNorm1d(channels)
+        self.out = nn.Linear(embedding, channels, bias=output.bias)
+        self.bn = nn.BatchNorm1d(channels) if output.norm else nn.Identity()
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif not name.startswith("bn."):
-                # He: the deviation of a linear map (or of the vector w_f) of this many inputs, in front of a ReLU.
-                nn.init.normal_(parameter, std=weight_std or (2 / parameter.shape[-1]) ** 0.5)
-        nn.init.constant_(self.bn.weight, scale_init)
+                # He: the deviation for a linear map of this many outputs, or for the vector w_f of this many inputs.
+                nn.init.normal_(parameter, std=(2 / parameter.shape[0]) ** 0.5 if weight_std is None else weight_std)
+        if isinstance(self.bn, nn.BatchNorm1d):
+            nn.init.constant_(self.bn.weight, output.scale_init)
+        else:
+            nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         x_BCTHW = _with_all_axes(x)
-        y_BNV = self.pairwise(*self._tokens(x_BCTHW))
-        y_BCN = self._as_clip(self.out(y_BNV), x_BCTHW.shape)
+        y_GNV = self.pairwise(*self._tokens(x_BCTHW))
+        y_BCN = self._as_clip(self.out(y_GNV), x_BCTHW.shape)
         residual: Tensor = self.bn(y_BCN)
         return x + residual.view(x.shape)
 
     def attention(self, x: Tensor) -> Tensor:
         """The weights f(x_i, x_j) / C(x) by definition: [B, C, T, H, W] -> [groups of positions, N, M]."""
-        queries, keys, _ = self._tokens(_with_all_axes(x))
-        weights_GNM: Tensor = self.pairwise.weights(queries, keys)
+        theta, phi, _ = self._tokens(_with_all_axes(x))
+        weights_GNM: Tensor = self.pairwise.weights(theta, phi)
         return weights_GNM
 
     def _tokens(self, x_BCTHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, C, T, H, W] -> queries [G, N, C], keys [G, M, C], g [G, M, V] of G groups of positions."""
-        keys = x_BCTHW
-        if self.subsample:
-            # Any size works: an axis of one position is not pooled; an odd last row is dropped (floor), as in Caffe2.
-            window = (1, min(2, x_BCTHW.shape[3]), min(2, x_BCTHW.shape[4]))
-            keys = F.max_pool3d(x_BCTHW, window, window)
-        keys_GMC = self._group(keys)
-        return self._group(x_BCTHW), keys_GMC, self.g(keys_GMC)
+        """[B, C, T, H, W] -> θ [G, N, D], φ [G, M, D], g [G, M, V] of G groups of positions."""
+        x_BTHWC = x_BCTHW.movedim(1, -1)
+        keys = self._pooled(x_BTHWC) if self.subsample == "first" else x_BTHWC
+        phi, g = self.pairwise.phi(keys), self.g(keys)
+        if self.subsample == "last":
+            phi, g = self._pooled(phi), self._pooled(g)
+        return self._group(self.pairwise.theta(x_BTHWC)), self._group(phi), self._group(g)
 
-    def _group(self, x_BCTHW: Tensor) -> Tensor:
-        """[B, C, T, H, W] -> tokens [G, N, C]: G = B for spacetime, B·T for space, B·H·W for time."""
+    def _pooled(self, x_BTHWC: Tensor) -> Tensor:
+        # Any size works: an axis of one position is not pooled; an odd last row is dropped (floor), as in Caffe2.
+        window = (1, min(2, x_BTHWC.shape[2]), min(2, x_BTHWC.shape[3]))
+        return F.max_pool3d(x_BTHWC.movedim(-1, 1), window, window).movedim(1, -1)
+
+    def _group(self, x_BTHWC: Tensor) -> Tensor:
+        """[B, T, H, W, C] -> tokens [G, N, C]: G = B·groups for spacetime, B·T for space, B·groups·H·W for time."""
+        b, t, *rest = x_BTHWC.shape
+        if t % self.groups:
+            raise ValueError(f"{t} frames at a non-local block cannot be cut into {self.groups} groups of equal length")
+        x_RTHWC = x_BTHWC.reshape(b * self.groups, t // self.groups, *rest)  # R runs of frames
         if self.axes == "spacetime":
-            return x_BCTHW.flatten(2).mT
+            return x_RTHWC.flatten(1, 3)
         if self.axes == "space":
-            return x_BCTHW.permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2)
-        return x_BCTHW.permute(0, 3, 4, 2, 1).flatten(0, 2)
+            return x_RTHWC.flatten(0, 1).flatten(1, 2)
+        return x_RTHWC.permute(0, 2, 3, 1, 4).flatten(0, 2)
 
     def _as_clip(self, y_GNC: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Tokens [G, N, C] -> [B, C, T·H·W] in the input's order: the inverse of ``_group``."""
         b, c, t, h, w = shape
-        if self.axes == "spacetime":
-            y_BCN = y_GNC.mT
-        elif self.axes == "space":
-            y_BCN = y_GNC.view(b, t * h * w, c).mT
-        else:
-            y_BCN = y_GNC.view(b, h * w, t, c).permute(0, 3, 2, 1)
-        return y_BCN.reshape(b, c, t * h * w)
+        if self.axes == "time":
+            y_GNC = y_GNC.view(b * self.groups, h, w, t // self.groups, c).permute(0, 3, 1, 2, 4)
+        return y_GNC.reshape(b, t * h * w, c).mT
 
 
 def _with_all_axes(x: Tensor) -> Tensor:

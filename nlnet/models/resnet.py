@@ -34,12 +34,14 @@ class Stage:
     """One stage of residual blocks: output channels, number of blocks, spatial stride of the first block.
 
     ``pool`` is the temporal (kernel, stride, padding) of a max pool behind the stage (pool2 of table 1), or None.
+    Non-local blocks of the stage attend within ``non_local_groups`` runs of frames of equal length.
     """
 
     channels: int
     blocks: int
     spatial_stride: int = 2
     pool: Sequence[int] | None = None
+    non_local_groups: int = 1
 
 
 def depth(stages: Mapping[str, Stage]) -> int:
@@ -87,7 +89,7 @@ class VideoResNet(nn.Module):
         temporal_kernels: {conv1: 5, res2: [3, 3, 3], …}: of conv1 and of each residual block. Blocks without an entry
             have kernel 1, so the empty mapping is C2D.
         inflation: which convolution of a block the temporal kernel inflates; see ``Bottleneck``.
-        non_local: makes a block from its channels.
+        non_local: makes a block from its channels (and ``groups=…``, where a stage has non-local groups).
         placement: depth -> stage -> indices of the residual blocks that a non-local block follows. A network without
             a row for its depth has none only when the whole mapping is empty.
         dropout: in front of the classifier, in training.
@@ -103,7 +105,7 @@ class VideoResNet(nn.Module):
         stem: Stem,
         temporal_kernels: Mapping[str, int | Sequence[int]] | None = None,
         inflation: Inflation = "3x1x1",
-        non_local: Callable[[int], nn.Module] | None = None,
+        non_local: Callable[..., nn.Module] | None = None,
         placement: Mapping[int, Mapping[str, Sequence[int]]] | None = None,
         dropout: float = 0.5,
     ) -> None:
@@ -143,7 +145,8 @@ class VideoResNet(nn.Module):
                 if index in places.get(name, ()):
                     if non_local is None:
                         raise ConfigError("placement asks for non-local blocks, but non_local is not given")
-                    blocks.add_module(f"nl{index}", non_local(inputs))
+                    groups = {"groups": stage.non_local_groups} if stage.non_local_groups != 1 else {}
+                    blocks.add_module(f"nl{index}", non_local(inputs, **groups))
             if stage.pool is not None:
                 kernel, step, padding = stage.pool
                 blocks.add_module("pool", nn.MaxPool3d((kernel, 1, 1), (step, 1, 1), (padding, 0, 0)))

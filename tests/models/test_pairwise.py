@@ -41,17 +41,22 @@ def test_the_four_of_the_paper_are_found() -> None:
 def test_forward_is_the_weights_times_g(make: type[Pairwise], n: int, m: int) -> None:
     module = randomise(make(6, 4))
     queries, keys, g = tokens(n, m)
-    weights = module.weights(queries, keys)
+    theta, phi = module.theta(queries), module.phi(keys)
+    weights = module.weights(theta, phi)
     assert weights.shape == (2, n, m)
-    torch.testing.assert_close(module(queries, keys, g), weights @ g, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(module(theta, phi, g), weights @ g, rtol=1e-10, atol=1e-12)
 
 
 @every_class
 def test_gradients(make: type[Pairwise]) -> None:
     module = randomise(make(6, 4))
     inputs = [tensor.requires_grad_() for tensor in tokens(4, 3)]
-    assert torch.autograd.gradcheck(module, inputs)
-    (module(*inputs) ** 2).sum().backward()
+
+    def embedded(queries: Tensor, keys: Tensor, g: Tensor) -> Tensor:
+        return module(module.theta(queries), module.phi(keys), g)
+
+    assert torch.autograd.gradcheck(embedded, inputs)
+    (embedded(*inputs) ** 2).sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
 
@@ -59,7 +64,8 @@ def test_gradients(make: type[Pairwise]) -> None:
 @pytest.mark.parametrize("make", [Gaussian, EmbeddedGaussian])
 def test_softmax_forms_have_weights_that_sum_to_one(make: type[Pairwise]) -> None:
     queries, keys, _ = tokens(7, 5)
-    weights = randomise(make(6, 4)).weights(queries, keys)
+    module = randomise(make(6, 4))
+    weights = module.weights(module.theta(queries), module.phi(keys))
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 7, dtype=torch.float64))
     assert (weights >= 0).all()
 
@@ -69,19 +75,22 @@ def test_weights_are_the_equations_of_the_paper() -> None:
     x_i, x_j = queries[1, 2], keys[1, 3]
     others = keys[1]  # x_j is the last of them
 
+    def weights(module: Pairwise) -> Tensor:
+        return module.weights(module.theta(queries), module.phi(keys))
+
     exps = [(x_i @ x).exp() for x in others]
-    torch.testing.assert_close(Gaussian(6, 4).weights(queries, keys)[1, 2, 3], exps[3] / sum(exps))
+    torch.testing.assert_close(weights(Gaussian(6, 4))[1, 2, 3], exps[3] / sum(exps))
 
     for scale, factor in ((True, 0.5), (False, 1.0)):  # D = 4: D^-0.5 is 0.5
         module = randomise(EmbeddedGaussian(6, 4, scale=scale))
         exps = [(factor * (module.theta(x_i) @ module.phi(x))).exp() for x in others]
-        torch.testing.assert_close(module.weights(queries, keys)[1, 2, 3], exps[3] / sum(exps))
+        torch.testing.assert_close(weights(module)[1, 2, 3], exps[3] / sum(exps))
 
     module = randomise(DotProduct(6, 4))
-    torch.testing.assert_close(module.weights(queries, keys)[1, 2, 3], module.theta(x_i) @ module.phi(x_j) / 4)
+    torch.testing.assert_close(weights(module)[1, 2, 3], module.theta(x_i) @ module.phi(x_j) / 4)
 
     module = randomise(Concatenation(6, 4))
     joined = torch.stack([torch.cat([module.theta(x), module.phi(key)]) for x in queries[1] for key in others])
     f = (joined @ module.w_f).clamp(min=0).view(3, 4)
-    torch.testing.assert_close(module.weights(queries, keys)[1], f / 4)
+    torch.testing.assert_close(weights(module)[1], f / 4)
     assert f.any()  # or the line above compares nothing
