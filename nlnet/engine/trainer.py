@@ -19,6 +19,7 @@ from nlnet.engine.checkpoint import CheckpointFolder
 from nlnet.engine.losses import CrossEntropy, Loss
 from nlnet.engine.meter import Meter
 from nlnet.engine.precision import Name, Precision
+from nlnet.engine.predictions import headline
 from nlnet.errors import CheckpointError, ConfigError, Diverged
 from nlnet.loggers import RunLog
 from nlnet.optim.schedules import Schedule
@@ -100,7 +101,7 @@ class Trainer:
         model: clips [B, 3, T, H, W] -> logits [B, K], on its device.
         optimizer: over the model's parameters, at the base learning rate.
         schedule: progress of the run -> factor of the learning rate.
-        validate: scores the current model; None for no validation. ``top1`` of it decides which checkpoint is best.
+        validate: scores the current model; None for no validation. Its top1 or map decides which is best.
         seed: of everything random inside the model (dropout).
     """
 
@@ -207,11 +208,12 @@ class Trainer:
         """Logs a validation and keeps the weights if they are the best so far."""
         self.files.log.record("val", self.step, epoch=self.epoch, **scores)
         self.files.log.line(
-            f"validation at epoch {self.epoch:.2f}: top-1 {scores['top1']:.1%} · top-5 {scores['top5']:.1%} · "
-            f"loss {scores['loss']:.4f} · {scores['coverage']:.1%} of the videos scored"
+            f"validation at epoch {self.epoch:.2f}: {headline(scores)} · loss {scores['loss']:.4f} · "
+            f"{scores['coverage']:.1%} of the videos scored"
         )
-        if self.best is None or scores["top1"] > self.best:
-            self.best = scores["top1"]
+        score = scores["map"] if "map" in scores else scores["top1"]
+        if self.best is None or score > self.best:
+            self.best = score
             if distributed.is_main():
                 weights = {"step": self.step, "model": self.model.state_dict(), "card": self.files.card}
                 self.files.checkpoints.save_best(weights)

@@ -10,8 +10,10 @@ import torch
 
 from nlnet.data.annotations import Action, Video, VideoList, read_list
 from nlnet.data.clips import MAX_REPLACEMENTS, EvalClips, TrainClips
+from nlnet.data.crops import Centre, Three, WholeFrame
 from nlnet.data.decoders import VideoInfo
 from nlnet.data.decoders.pyav import PyAVDecoder
+from nlnet.data.placement import Ends
 from nlnet.data.sampling import Order, sample_generator
 from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import DataError
@@ -73,7 +75,9 @@ def test_a_training_clip_has_the_actions_of_its_seconds_and_a_test_all(videos: V
         found.add(expected)
     assert found == {(0, 1, 2), (1, 2)}
     assert EvalClips(
-        timed, decoder=PyAVDecoder(), views=EvalViews(frames=4, stride=2, clips=1, crops=1, short_side=48, crop=48)
+        timed,
+        decoder=PyAVDecoder(),
+        views=EvalViews(frames=4, stride=2, clips=1, placement=Ends(), crops=Centre(48, 48)),
     )[0].label == (0, 1, 2)
 
 
@@ -131,7 +135,7 @@ def test_nothing_but_bad_videos_is_an_error(videos: VideoList, tmp_path: Path) -
 
 
 def test_a_test_sample_has_all_views(videos: VideoList) -> None:
-    views = EvalViews(frames=4, stride=2, clips=3, crops=3, short_side=48, crop=48)
+    views = EvalViews(frames=4, stride=2, clips=3, placement=Ends(), crops=Three(48, 48))
     clips = EvalClips(videos, decoder=PyAVDecoder(), views=views)
     assert len(clips) == NUM_VIDEOS
     sample = clips[2]
@@ -144,13 +148,13 @@ def test_a_test_sample_has_all_views(videos: VideoList) -> None:
 
 
 def test_whole_frames_show_the_frames_asked_for(videos: VideoList) -> None:
-    views = EvalViews(frames=4, stride=5, clips=1, crops=1, short_side=48, crop=None)
+    views = EvalViews(frames=4, stride=5, clips=1, placement=Ends(), crops=WholeFrame(48))
     (clip,) = EvalClips(videos, decoder=PyAVDecoder(), views=views)[3].clips
     assert numbers_shown(clip.numpy()) == [300, 305, 310, 315]
 
 
 def test_a_bad_test_video_is_reported_and_not_replaced(videos: VideoList, tmp_path: Path) -> None:
-    views = EvalViews(frames=4, stride=2, clips=1, crops=1, short_side=48, crop=48)
+    views = EvalViews(frames=4, stride=2, clips=1, placement=Ends(), crops=Centre(48, 48))
     clips = EvalClips(with_bad(videos, tmp_path, 2), decoder=PyAVDecoder(), views=views)
     assert [clips[index].error is None for index in range(NUM_VIDEOS)] == [True, True, False, True, True, True]
     sample = clips[2]
