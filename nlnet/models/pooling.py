@@ -63,4 +63,4 @@ def _window_logits(model: nn.Module, clips: Tensor, window: int) -> Tensor:
             f"{type(model).__name__} cannot classify windows of its feature map: take data/views/pooling=global"
         )
     logits: Tensor = window_logits(clips, window)
-    return logits
+    return logits.float()  # sums of many small probabilities follow
