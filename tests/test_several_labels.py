@@ -44,7 +44,9 @@ def options(root: Path, tmp_path: Path) -> list[str]:
     return [*small, "data=charades", f"data.root={root}", classes, f"runs={tmp_path}/runs", "name=several"]
 
 
-def test_training_on_several_labels(options: list[str], tmp_path: Path) -> None:
+def test_training_on_several_labels(
+    options: list[str], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("train", [*options, "trainer/loss=binary_cross_entropy", "trainer.epochs=5"]) == 0
     folder = tmp_path / "runs" / "several" / "s0"
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -56,7 +58,12 @@ def test_training_on_several_labels(options: list[str], tmp_path: Path) -> None:
     with np.load(folder / "eval" / "1x1" / "predictions.npz") as saved:
         assert saved["labels"].astype(int).tolist() == [[1, 0], [0, 1], [1, 1], [0, 0]]
     assert (folder / "contact_sheet.png").is_file()
-    assert (folder / "report.html").is_file()
+    assert "mAP" in (folder / "report.html").read_text()
+    capsys.readouterr()
+    video = root / "Charades_v1_480" / "both4.mp4"
+    assert run("predict", [str(folder), str(video), "--json"]) == 0
+    scores = {each["class"]: each["score"] for each in json.loads(capsys.readouterr().out)["top"]}
+    assert min(scores.values()) > 0.5, "each class has its own score: they need not sum to 1"
 
 
 def test_the_other_loss_is_refused_with_the_one_that_fits(

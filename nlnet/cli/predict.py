@@ -10,7 +10,7 @@ from nlnet import distributed
 from nlnet.config.compose import override_stored
 from nlnet.config.evaluation import build_evaluation
 from nlnet.config.models import load_model
-from nlnet.data.annotations import Video, VideoList
+from nlnet.data.annotations import Label, Video, VideoList
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     trained = load_model(options.checkpoint)
     views = [f"data/views={options.views}"] if options.views else []
     config = override_stored(trained.config, views)
-    videos = tuple(Video(path=str(Path(name).resolve()), label=0, name=name) for name in options.videos)
+    unknown: Label = () if trained.multi_label else 0  # its kind decides how the scores are made
+    videos = tuple(Video(path=str(Path(name).resolve()), label=unknown, name=name) for name in options.videos)
     device = distributed.device("auto")
     evaluation = build_evaluation(
         config.data, VideoList(videos, trained.classes, "the command line"), device=device, workers=0

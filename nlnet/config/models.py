@@ -31,6 +31,7 @@ class TrainedModel:
         classes: the K names.
         config: the config it was trained with.
         path, step: where the weights are from.
+        multi_label: whether its scores are sigmoids, of any number of classes per video, or a softmax.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class TrainedModel:
     config: DictConfig
     path: Path
     step: int
+    multi_label: bool = False
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -81,4 +83,4 @@ def load_model(path: str | Path) -> TrainedModel:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the weights do not fit the network that it describes ({error})") from error
-    return TrainedModel(model.eval(), classes, config, path, step)
+    return TrainedModel(model.eval(), classes, config, path, step, bool(card.get("multi_label", False)))

@@ -133,6 +133,7 @@ def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
         "nlnet": nlnet.__version__,
         "config": resolved,
         "classes": list(annotations.classes),
+        "multi_label": annotations.train.multi_label,
         "data": lists,
         "identity": digest([identity(resolved), lists]),
     }

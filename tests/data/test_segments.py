@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from nlnet.data.crops import Three
 from nlnet.data.decoders import VideoInfo
 from nlnet.data.sampling import sample_generator
 from nlnet.data.segments import CentralSegments, RandomSegments, segment_starts
+from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import ConfigError
 
 LENGTHS = [1, 2, 3, 7, 8, 9, 50, 101]
@@ -71,6 +73,16 @@ def test_runs_of_frames_keep_their_stride_and_the_draw_is_that_of_the_generator(
         assert (np.diff(runs, axis=1) == 2).all()
         for k, run in enumerate(runs):
             assert {tuple(segment_of(int(frame), 90, 4)) for frame in run} == {(k,)}
+
+
+def test_segments_are_placements_of_views() -> None:
+    video = info(64)
+    view = TrainView(frames=8, stride=5, placement=RandomSegments(), short_side=(8, 9), crop=8)
+    drawn = view(video, sample_generator(0, 3)).indices
+    assert [frame // 8 for frame in drawn] == list(range(8))
+    views = EvalViews(frames=8, stride=5, clips=2, placement=CentralSegments(), crops=Three(8, 8), source="segments")
+    assert views.name == "segments_2x3"
+    assert [each.indices[:2] for each in views(video)] == [(2, 10)] * 3 + [(6, 14)] * 3
 
 
 @pytest.mark.parametrize("num_segments", [0, 3, 16])
