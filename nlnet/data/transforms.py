@@ -102,8 +102,8 @@ class EvalViews:
         placement: where they lie, of ``nlnet.data.placement``.
         crops: which parts of a frame are seen, of ``nlnet.data.crops``. The boxes of the views are in whole pixels of
             the source, as in training: ``source_box`` says what that costs.
-        pooling: how the network scores a view, of ``nlnet.models.pooling``.
-        ensemble: how the scores of the views become those of the video, of ``nlnet.models.ensemble``.
+        pooling: how the network scores a view, of ``nlnet.models.pooling``; None for the network's own output.
+        ensemble: how the scores of the views become the video's, of ``nlnet.models.ensemble``; None for their mean.
         source: whose protocol it is, in front of its name; empty for nlnet's own.
     """
 

@@ -10,10 +10,10 @@ import torch
 
 from nlnet.data.annotations import Action, Video, VideoList, read_list
 from nlnet.data.clips import MAX_REPLACEMENTS, EvalClips, TrainClips
-from nlnet.data.crops import Centre, Three, WholeFrame
+from nlnet.data.crops import AuthorsThree, Centre, Flipped, Three, WholeFrame
 from nlnet.data.decoders import VideoInfo
 from nlnet.data.decoders.pyav import PyAVDecoder
-from nlnet.data.placement import Ends
+from nlnet.data.placement import Authors, Ends
 from nlnet.data.sampling import Order, sample_generator
 from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import DataError
@@ -145,6 +145,16 @@ def test_a_test_sample_has_all_views(videos: VideoList) -> None:
         for clip, view in zip(sample.clips, views(reader.info), strict=True):
             assert clip.shape == (4, 48, 48, 3)
             assert (clip.numpy() == reader.read(view)).all()
+
+
+def test_mirrored_views_are_mirror_images(videos: VideoList) -> None:
+    views = EvalViews(frames=4, stride=2, clips=2, placement=Authors(), crops=Flipped(AuthorsThree(32, 32)))
+    clips = EvalClips(videos, decoder=PyAVDecoder(), views=views)[1].clips
+    assert len(clips) == 12
+    for clip in (0, 6):
+        for crop in range(3):
+            assert torch.equal(clips[clip + crop + 3], clips[clip + crop].flip(2))
+            assert not torch.equal(clips[clip + crop + 3], clips[clip + crop])
 
 
 def test_whole_frames_show_the_frames_asked_for(videos: VideoList) -> None:
