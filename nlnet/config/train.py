@@ -19,7 +19,7 @@ from nlnet.data.clips import TrainClips
 from nlnet.data.loader import train_loader
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
-from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer, total_steps
+from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
 from nlnet.errors import CheckpointError, ConfigError, DataError, TooManyBadVideos
 from nlnet.loggers import RunLog
 from nlnet.weights.transfer import transfer
@@ -64,11 +64,11 @@ def build_train(config: DictConfig) -> TrainJob:
         log.line(f"{config.model.init.get('weights', 'model.init')}: {'; '.join(loaded.lines())}")
     _initialise_from(model, config, log)
     model.to(device).to(memory_format=torch.channels_last_3d)  # as the clips are
+    model = build(config.batch_norm)(model)
 
     decoder = build(config.data.decoder)
     view = build(config.data.augment)
     clips = TrainClips(annotations.train, decoder=decoder, view=view, seed=config.seed)
-    steps = total_steps(settings, len(annotations.train))
     workers = choose_workers(config.workers, say=log.line)
 
     def evaluation(views: str) -> Evaluation:
@@ -77,13 +77,13 @@ def build_train(config: DictConfig) -> TrainJob:
             config.data, annotations.val, views=views, device=device, workers=workers, clips_per_batch=fitting
         )
 
-    def batches(start_step: int) -> Any:
+    def batches(first_step: int, last_step: int) -> Any:
         return train_loader(
             clips,
             batch_size=settings.batch_size,
             accumulate=settings.accumulate,
-            start_step=start_step,
-            steps=steps,
+            start_step=first_step,
+            steps=last_step,
             workers=workers,
             pin_memory=device.type == "cuda",
         )
