@@ -128,12 +128,23 @@ def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
 def _initialise_from(model: nn.Module, config: DictConfig, log: RunLog) -> None:
     """``init=checkpoint``: fine-tuning. The classifier starts anew when the classes are others."""
     if config.init.path is not None:
+        if not Path(config.init.path).exists():
+            raise CheckpointError(
+                f"init.path={config.init.path}: no such run folder or checkpoint; train that first, or name another"
+            )
         path = find_checkpoint(config.init.path)
         result = transfer(model, load_checkpoint(path)["model"])
         if not result.loaded:
             raise CheckpointError(
                 f"{path}: none of its tensors fits this network; choose the model it was trained with"
             )
+        for name in result.left_out:
+            block, is_norm, _ = name.partition(".bn.weight")
+            if is_norm and f"{block}.out.weight" in result.loaded:
+                raise CheckpointError(
+                    f"{path}: its non-local blocks ({block}) have a batch norm behind W_z that this network lacks; "
+                    "set model.non_local.output.norm=true, or start from a network without blocks"
+                )
         for line in result.lines():
             log.line(f"{path}: {line}")
     if config.init.freeze:
