@@ -11,6 +11,7 @@ VERBS = {
     "test": "evaluate a checkpoint with chosen views",
     "predict": "name what is done in videos",
     "sweep": "train the rows of an ablation table and print it",
+    "benchmark": "count or measure what networks cost",
     "report": "write the HTML report of a run or sweep",
     "demo": "make a small data set, compare C2D with non-local blocks on it, and show the report",
 }

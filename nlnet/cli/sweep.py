@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         for run in runs:
             print(shlex.join(run.command))
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, it ends its runs as Ctrl-C does
     again = shlex.join(["nlnet", "sweep", *options.overrides])
     try:
         failed = run_all(runs, parallel=sweep.parallel, say=lambda text: print(text, file=sys.stderr, flush=True))

@@ -80,15 +80,12 @@ def status_of(folder: Path) -> Iterator[None]:
 
 
 def _say_costs(job: TrainJob) -> None:
-    """Counts parameters and multiply-adds of one training clip, says and writes them."""
+    """Counts what one training clip costs, says and writes it."""
     clip = job.clips.view
-    shape = [clip.frames, clip.crop, clip.crop]
-    parameters, macs = cost.parameters(job.model), cost.multiply_adds(job.model, shape)
-    size = "×".join(map(str, shape))
-    job.log.line(f"{parameters / 1e6:.3f} M parameters, {macs / 1e9:.3f} G multiply-adds for a clip of {size}")
+    costs = cost.total(job.model, (clip.frames, clip.crop, clip.crop))
+    job.log.line(costs.line())
     if distributed.is_main():
-        costs = {"params": parameters, "macs": macs, "clip": shape}
-        (job.folder / "costs.json").write_text(json.dumps(costs) + "\n", encoding="utf-8")
+        (job.folder / "costs.json").write_text(json.dumps(costs.record()) + "\n", encoding="utf-8")
         (job.folder / "classes.txt").write_text("".join(f"{name}\n" for name in job.test.videos.classes))
 
 

@@ -33,6 +33,7 @@ TOP_LEVEL = [
     "trainer",
     "init",
     "batch_norm",
+    "compat",
     "name",
     "seed",
     "device",

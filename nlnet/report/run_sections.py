@@ -176,7 +176,11 @@ def costs(run: RunFolder) -> str:
     costs = run.costs()
     pairs = [
         (f"{what} ({unit})", format_number(value / per))
-        for what, key, unit, per in (("parameters", "params", "M", 1e6), ("MACs per clip", "macs", "G", 1e9))
+        for what, key, unit, per in (
+            ("parameters", "params", "M", 1e6),
+            ("MACs per clip", "macs", "G", 1e9),
+            ("activations per clip in training, float32", "activations", "MiB", 2**20),
+        )
         if (value := number(costs, key)) is not None
     ]
     if isinstance(clip := costs.get("clip"), list):

@@ -101,6 +101,7 @@ def run_all(runs: Sequence[Run], *, parallel: int = 1, say: Callable[[str], None
     threads = max(1, (os.cpu_count() or 1) // parallel)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     failed = []
+    running: set[subprocess.Popen[str]] = set()
 
     def train(number: int, run: Run) -> None:
         title = f"[{number}/{len(runs)} {run.row} seed {run.seed}]"
@@ -109,10 +110,12 @@ def run_all(runs: Sequence[Run], *, parallel: int = 1, say: Callable[[str], None
             return
         say(f"{title} {'goes on' if run.state() else 'starts'}")
         process = subprocess.Popen(run.command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
+        running.add(process)
         assert process.stderr is not None
         for line in process.stderr:
             say(f"{title} {line.rstrip()}")
         code = process.wait()
+        running.discard(process)
         if code == 130 or code < 0:
             raise KeyboardInterrupt  # the user, or whoever ended the run, means the sweep
         if code:
@@ -127,5 +130,7 @@ def run_all(runs: Sequence[Run], *, parallel: int = 1, say: Callable[[str], None
         except BaseException:
             for training in trainings:
                 training.cancel()  # those that have not begun
+            for process in list(running):
+                process.terminate()
             raise
     return failed

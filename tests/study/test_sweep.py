@@ -1,6 +1,10 @@
 """Sweeps: one run for each row and seed, never twice; a failing run does not stop the others."""
 
 import csv
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,30 @@ def test_done_runs_are_skipped_failing_ones_named_and_interruptions_end_it(tmp_p
     assert any("bad seed 0] failed with exit code 3" in line for line in said)
     with pytest.raises(KeyboardInterrupt):
         run_all([fake_run(tmp_path, "stopped", "exit 130"), *runs], say=said.append)
+
+
+def test_a_sweep_that_is_ended_ends_its_runs(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    run = fake_run(tmp_path, "run", f"echo $$ > {tmp_path}/run/pid; exec sleep 60")
+    code = f"""
+from pathlib import Path
+from unittest import mock
+from nlnet.cli import run, sweep
+from nlnet.study.sweep import Run
+runs = [Run("run", 0, Path({str(run.folder)!r}), {list(run.command)!r})]
+with mock.patch.object(sweep, "plan", lambda *_, **__: runs):
+    raise SystemExit(run("sweep", ["sweep=table2a"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "starts" in process.stderr.readline()
+    pid_file = run.folder / "pid"
+    while not pid_file.is_file() or not pid_file.read_text():
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=60) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
 
 
 def test_a_sweep_of_real_runs_makes_a_table_and_goes_on(class_folder: Path, tmp_path: Path) -> None:
