@@ -17,7 +17,8 @@ from tests.conftest import SMALL
 
 KINETICS = 234_643  # training videos of the authors' copy of Kinetics-400
 
-IN1K = ["schedule=slowfast_steps", "model/init=imagenet", "optim.lr=0.01", "trainer.epochs=118"]
+SLOWFAST = ["experiment=slowfast_i3d_nl5_r50_8x8"]
+IN1K = [*SLOWFAST, "schedule=slowfast_steps", "model/init=imagenet", "optim.lr=0.01", "trainer.epochs=118"]
 AUTHORS_400K = {0: 1e-2, 149_999: 1e-2, 150_000: 1e-3, 299_999: 1e-3, 300_000: 1e-4, 399_999: 1e-4}
 AUTHORS_300K = {0: 1e-2, 149_999: 1e-2, 150_000: 1e-3, 249_999: 1e-3, 250_000: 1e-4, 299_999: 1e-4}
 HALF_OF_THAT = {iteration: lr / 2 for iteration, lr in AUTHORS_300K.items()}
@@ -55,10 +56,13 @@ def test_rates_by_iteration(overrides: list[str], iterations: int, rates: dict[i
         assert lr(iteration / iterations) == pytest.approx(expected), iteration
 
 
+MMACTION2 = {0: 1e-2, 39.9: 1e-2, 40: 1e-3, 79.9: 1e-3, 80: 1e-4, 99.9: 1e-4}
+
 # Epochs of a recipe and its learning rates by epoch (SlowFast configs/Kinetics, MMAction2 configs/recognition).
 BY_EPOCH = [
     (IN1K, 118, {0: 1e-2, 43.99: 1e-2, 44: 1e-3, 87.99: 1e-3, 88: 1e-4, 117.9: 1e-4}),
-    (["schedule=mmaction2", "trainer.epochs=100"], 100, {39.9: 1e-2, 40: 1e-3, 79.9: 1e-3, 80: 1e-4, 99.9: 1e-4}),
+    (["experiment=mmaction2_i3d_nl5_r50_32x2"], 100, MMACTION2),
+    (["experiment=mmaction2_c2d_r50_8x8"], 100, MMACTION2),  # of 256 clips
     (
         ["schedule=mmaction2_tsm", "optim.lr=0.02", "optim.reference_batch=128", "trainer.batch_size=128"],
         50,
@@ -70,6 +74,8 @@ BY_EPOCH = [
 
 @pytest.mark.parametrize(("overrides", "epochs", "rates"), BY_EPOCH)
 def test_rates_by_epoch(overrides: list[str], epochs: float, rates: dict[float, float]) -> None:
+    if overrides[0].startswith("experiment"):
+        assert compose("train", overrides).trainer.epochs == epochs
     lr = rate(overrides)
     for epoch, expected in rates.items():
         assert lr(epoch / epochs) == pytest.approx(expected, rel=1e-5), epoch
@@ -77,7 +83,8 @@ def test_rates_by_epoch(overrides: list[str], epochs: float, rates: dict[float, 
 
 def test_the_cosine_of_slowfast() -> None:
     """slowfast/utils/lr_policy.py, written out: 34 epochs from 0.01 to where half a cosine from 0.1 is after them."""
-    lr = rate(["schedule=slowfast_cosine", "optim.lr=0.1", "trainer.epochs=196"])
+    assert compose("train", SLOWFAST).trainer.epochs == 196
+    lr = rate(SLOWFAST)
     for epoch in (0, 1, 17, 33.9, 34, 35, 98, 150, 195.9):
         expected = 0.1 * (math.cos(math.pi * epoch / 196) + 1) * 0.5
         if epoch < 34:
@@ -87,7 +94,8 @@ def test_the_cosine_of_slowfast() -> None:
 
 
 def test_mmaction2_decays_batch_norm_and_has_no_nesterov() -> None:
-    config = compose("train", ["optim=mmaction2", "optim.weight_decay=0.003", "data.root=x"])
+    config = compose("train", ["experiment=mmaction2_i3d_r50_32x2", "optim.weight_decay=0.003", "data.root=x"])
+    assert config.trainer.clip_gradient == 40
     optimizer = build(config.optim)(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), batch_size=64)
     assert [(group["weight_decay"], group["nesterov"]) for group in optimizer.param_groups] == [(0.003, False)] * 2
 
