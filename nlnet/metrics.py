@@ -1,4 +1,4 @@
-"""Accuracy as exact counts. Axes: N videos (or clips), K classes."""
+"""Accuracy as exact counts, and average precision for several labels. Axes: N videos (or clips), K classes."""
 
 import torch
 from torch import Tensor
@@ -26,3 +26,26 @@ def mean_class_accuracy(videos_K: Tensor, correct_K: Tensor) -> float:
     """The mean over the classes that occur of the share of their videos that is correct."""
     occurs_K = videos_K > 0
     return float((correct_K[occurs_K] / videos_K[occurs_K]).double().mean()) if occurs_K.any() else 0.0
+
+
+def average_precision(scores_NK: Tensor, targets_NK: Tensor) -> Tensor:
+    """[N, K], bool [N, K] -> [K]: for each class, the mean over its videos of the precision of the ranking down to it.
+
+    Ties and NaN are counted against a class: among equal scores its own videos come last. NaN for a class without
+    videos.
+    """
+    worst_NK = torch.where(targets_NK, -torch.inf, torch.inf)
+    scores_NK = torch.where(scores_NK.isnan(), worst_NK, scores_NK)
+    # Two stable sorts: the second keeps the others of the class in front of its own among equals.
+    order_NK = targets_NK.int().argsort(dim=0, stable=True)
+    ranked_NK = scores_NK.gather(0, order_NK).argsort(dim=0, descending=True, stable=True)
+    hits_NK = targets_NK.gather(0, order_NK).gather(0, ranked_NK).double()
+    ranks_N1 = torch.arange(1, len(hits_NK) + 1, dtype=torch.float64)[:, None]
+    precision_NK = hits_NK.cumsum(0) / ranks_N1
+    return (precision_NK * hits_NK).sum(0) / hits_NK.sum(0)
+
+
+def mean_average_precision(scores_NK: Tensor, targets_NK: Tensor) -> float:
+    """[N, K], bool [N, K] -> mean of ``average_precision`` over the classes that have videos; 0 if none has."""
+    occurs_K = targets_NK.any(0)
+    return float(average_precision(scores_NK, targets_NK)[occurs_K].mean()) if occurs_K.any() else 0.0

@@ -18,6 +18,7 @@ def check_all_functions() -> None:
     assert distributed.is_main()
     distributed.barrier()
     assert distributed.gather({"a": [1, None]}) == [{"a": [1, None]}]
+    assert distributed.gather_on_main({"a": [1, None]}) == [{"a": [1, None]}]
     assert distributed.broadcast(("x", 2)) == ("x", 2)
     values = torch.tensor([1.0, 2.0])
     assert distributed.sum_across(values).tolist() == [1.0, 2.0]

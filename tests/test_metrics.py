@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nlnet.metrics import in_top_k, mean_class_accuracy, per_class_counts
+from nlnet.metrics import average_precision, in_top_k, mean_average_precision, mean_class_accuracy, per_class_counts
 
 NAN, INF = math.nan, math.inf
 
@@ -67,3 +67,41 @@ def test_mean_class_accuracy() -> None:
     assert mean_class_accuracy(torch.tensor([2, 4, 1, 0]), torch.tensor([1, 1, 1, 0])) == pytest.approx(1.75 / 3)
     assert mean_class_accuracy(torch.tensor([10, 1]), torch.tensor([10, 0])) == 0.5
     assert mean_class_accuracy(torch.tensor([0, 0]), torch.tensor([0, 0])) == 0.0
+
+
+def average_precision_by_counting(scores: list[float], targets: list[bool]) -> float:
+    """For each video of the class, the share of its kind among all that are ranked no lower; ties go to the others."""
+    precisions = []
+    own = [score for score, target in zip(scores, targets, strict=True) if target]
+    others = [score for score, target in zip(scores, targets, strict=True) if not target]
+    for place, score in enumerate(sorted(own, reverse=True), start=1):
+        precisions.append(place / (place + sum(other >= score for other in others)))
+    return sum(precisions) / len(precisions)
+
+
+@pytest.mark.parametrize("levels", [2, 5, 1000], ids=["many ties", "ties", "few ties"])
+def test_average_precision_is_counting(levels: int) -> None:
+    generator = torch.Generator().manual_seed(levels)
+    scores = torch.randint(levels, (60, 7), generator=generator).float()
+    targets = torch.rand(60, 7, generator=generator) < torch.linspace(0.02, 0.9, 7)
+    targets[:, 3] = False
+    targets[0, 0] = True
+    expected = {
+        k: average_precision_by_counting(scores[:, k].tolist(), targets[:, k].tolist()) for k in range(7) if k != 3
+    }
+    result = average_precision(scores, targets)
+    assert result[3].isnan()
+    for k, value in expected.items():
+        assert float(result[k]) == pytest.approx(value)
+    assert mean_average_precision(scores, targets) == pytest.approx(sum(expected.values()) / 6)
+
+
+def test_average_precision_of_nothing_and_of_nan() -> None:
+    assert mean_average_precision(torch.rand(4, 2), torch.zeros(4, 2, dtype=torch.bool)) == 0.0
+    targets = torch.tensor([[True], [False], [False]])
+    assert mean_average_precision(torch.zeros(3, 1), targets) == pytest.approx(
+        1 / 3
+    )  # constant scores: the worst order
+    for scores in ([NAN, 0.5, 0.2], [0.5, NAN, NAN], [NAN, NAN, NAN]):
+        assert mean_average_precision(torch.tensor(scores)[:, None], targets) == pytest.approx(1 / 3)
+    assert mean_average_precision(torch.tensor([[0.9], [0.5], [-INF]]), targets) == 1.0

@@ -104,15 +104,21 @@ def test_scores_do_not_depend_on_the_number_of_processes(
     saved = {}
     for count in (1, processes):
         out = tmp_path / f"{count}"
-        result = run_nlnet("test", str(run), "data/views=10x1", "--out", str(out), cwd=home, processes=count)
+        result = run_nlnet(
+            "test", str(run), "data/views=authors_10x3", "--store-views", "--out", str(out), cwd=home, processes=count
+        )
         assert result.returncode == 0, result.stderr
         with np.load(out / "predictions.npz") as file:
             saved[count] = {name: file[name] for name in file.files}
+        with np.load(out / "views.npz") as file:
+            saved[count]["logits"] = file["logits"]
     one, many = saved[1], saved[processes]
     assert one["paths"].tolist() == many["paths"].tolist()
     np.testing.assert_array_equal(one["labels"], many["labels"])
     np.testing.assert_array_equal(one["scored"], many["scored"])
     np.testing.assert_allclose(one["scores"], many["scores"], atol=1e-5)
+    assert one["logits"].shape == (6, 30, 3)
+    np.testing.assert_allclose(one["logits"], many["logits"], atol=1e-4)
 
 
 def test_a_batch_that_does_not_divide_is_refused_by_all_processes(

@@ -64,6 +64,47 @@ def test_evaluation_of_a_run_with_other_views(trained: Path, capsys: pytest.Capt
         np.testing.assert_allclose(saved["scores"].sum(1), 1, atol=1e-5)
 
 
+def test_stored_views_are_scored_again_without_decoding(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("test", [str(trained), "data/views=slowfast_10x3", "--store-views"]) == 0
+    evaluation = trained / "eval" / "slowfast_10x3"
+    protocol = json.loads((evaluation / "results.json").read_text())["protocol"]
+    assert protocol["placement"]["_target_"] == "nlnet.data.placement.SlowFast"
+
+    assert run("test", [str(trained), "--from-views", "slowfast_10x3", "--out", str(tmp_path / "all")]) == 0
+    with np.load(evaluation / "predictions.npz") as whole, np.load(tmp_path / "all" / "predictions.npz") as again:
+        for name in whole.files:
+            np.testing.assert_array_equal(whole[name], again[name])
+
+    chosen = ["clips=[0,3,6,9]", "crops=[1]", "ensemble=largest"]
+    assert run("test", [str(trained), "--from-views", str(evaluation), *chosen]) == 0
+    name = "4x1-of-slowfast_10x3-clips0.3.6.9-crops1-largest"
+    assert f"{name} views of 6 videos" in capsys.readouterr().out
+    with np.load(evaluation / "views.npz") as stored, np.load(trained / "eval" / name / "predictions.npz") as subset:
+        logits = stored["logits"][:, [1, 10, 19, 28]]
+        probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        np.testing.assert_allclose(subset["scores"], probabilities.max(1), rtol=1e-5)
+    results = json.loads((trained / "eval" / name / "results.json").read_text())
+    assert (results["clips"], results["crops"], results["ensemble"]) == ([0, 3, 6, 9], [1], "largest")
+    assert results["step"] == json.loads((evaluation / "results.json").read_text())["step"]
+
+    for wrong, message in (
+        ("clips=[10]", "there is no number 10"),
+        ("clips=a", "write numbers"),
+        ("data.root=x", "takes clips="),
+        ("ensemble=median", "has largest, mean_logit, mean_probability"),
+    ):
+        assert run("test", [str(trained), "--from-views", "slowfast_10x3", wrong]) == 2
+        assert message in capsys.readouterr().err
+    assert run("test", [str(trained), "--from-views", "10x1"]) == 2
+    assert "--store-views" in capsys.readouterr().err
+
+    # A later test that does not keep its views leaves none of other weights behind.
+    assert run("test", [str(trained), "data/views=slowfast_10x3"]) == 0
+    assert not (evaluation / "views.npz").exists()
+
+
 def test_prediction_needs_the_checkpoint_alone(
     trained: Path, class_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

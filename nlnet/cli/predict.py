@@ -17,7 +17,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="nlnet predict", description=__doc__)
     parser.add_argument("checkpoint", help="a run folder (its newest checkpoint) or a .pt file")
     parser.add_argument("videos", nargs="+", metavar="VIDEO")
-    parser.add_argument("--views", default=None, help="1x1, 10x1, 10x3 or fcn (default: as in its training)")
+    parser.add_argument(
+        "--views",
+        default=None,
+        help="1x1, 10x1, 10x3, fcn or any other option of data/views (default: as in its training)",
+    )
     parser.add_argument("--top", type=int, default=5, help="how many classes to name")
     parser.add_argument("--json", action="store_true", help="print JSON: one object per video, on one line")
     options = parser.parse_intermixed_args(arguments)

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from nlnet import distributed
 from nlnet.config import TrainJob, build_train, compose
 from nlnet.config.runs import read_status, write_status
+from nlnet.engine.predictions import headline
 from nlnet.errors import NlnetError
 from nlnet.models import cost
 from nlnet.report.contact_sheet import contact_sheet
@@ -53,7 +54,7 @@ def finished(job: TrainJob) -> bool:
     if read_status(job.folder) != "DONE" or not results.is_file():
         return False
     scores = json.loads(results.read_text(encoding="utf-8"))
-    job.log.line(f"done before: top-1 {scores['top1']:.1%} with {scores['views']} views · {job.folder}/report.html")
+    job.log.line(f"done before: {headline(scores)} with {scores['views']} views · {job.folder}/report.html")
     return bool(scores["step"] == job.trainer.steps)
 
 

@@ -1,5 +1,6 @@
 """Evaluations from configs: which videos, read how, with which views."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,18 @@ from omegaconf import DictConfig
 from torch import nn
 
 from nlnet import distributed
-from nlnet.config.compose import build
+from nlnet.config.compose import build, compose, plain
 from nlnet.data.annotations import Annotations, VideoList
 from nlnet.data.clips import EvalClips
 from nlnet.data.loader import eval_loader
 from nlnet.data.transforms import EvalViews
-from nlnet.engine.evaluator import Predictions, evaluate, write_results
+from nlnet.engine.evaluator import Scoring, evaluate
+from nlnet.engine.predictions import Predictions, headline, write_results
+from nlnet.engine.view_scores import VIEWS_FILE, ViewScores
 from nlnet.errors import DataError
+from nlnet.models.ensemble import MeanProbability
+from nlnet.models.pooling import GlobalPool
+from nlnet.ops.activation import Activation, Sigmoid, Softmax
 
 
 def build_annotations(data: DictConfig) -> Annotations:
@@ -55,17 +61,26 @@ def choose_workers(workers: int | str, *, say: Callable[[str], None]) -> int:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores a model on a list of videos with one set of views."""
+    """Scores a model on a list of videos with one protocol of views.
+
+    ``protocol`` is the config of the views, for the record.
+    """
 
     videos: VideoList
     decoder: Any
     views: EvalViews
+    protocol: dict[str, Any]
     to_input: Any
     device: torch.device
     workers: int
     clips_per_batch: int
 
-    def __call__(self, model: nn.Module) -> Predictions:
+    @property
+    def activation(self) -> Activation:
+        """Sigmoid where the videos have any number of labels (tuples), else softmax."""
+        return Sigmoid() if any(not isinstance(video.label, int) for video in self.videos.videos) else Softmax()
+
+    def __call__(self, model: nn.Module, *, keep_views: bool = False) -> Predictions:
         clips = EvalClips(self.videos, decoder=self.decoder, views=self.views)
         return evaluate(
             model,
@@ -75,22 +90,41 @@ class Evaluation:
             num_videos=len(self.videos),
             num_classes=len(self.videos.classes),
             clips_per_batch=self.clips_per_batch,
+            scoring=Scoring(
+                self.views.pooling or GlobalPool(),
+                self.views.ensemble or MeanProbability(),
+                self.activation,
+                keep_views,
+            ),
         )
 
     def write(self, folder: Path, predictions: Predictions, *, checkpoint: str, step: int) -> str:
-        """Writes the results into ``folder``, on the main process, and returns them as a line for people."""
+        """Writes the results into ``folder``, on the main process, and returns them as a line for people.
+
+        The scores of the single views too, where the predictions have them.
+        """
+        names = tuple(video.name for video in self.videos.videos)
         if distributed.is_main():
             write_results(
                 folder,
                 predictions,
-                names=[video.name for video in self.videos.videos],
+                names=names,
                 classes=self.videos.classes,
-                facts={"views": self.views.name, "checkpoint": checkpoint, "step": step},
+                facts={"views": self.views.name, "checkpoint": checkpoint, "step": step, "protocol": self.protocol},
             )
-        return (
-            f"{self.views.name} views of {len(self.videos)} videos: top-1 {predictions.top(1):.1%} · "
-            f"top-5 {predictions.top(5):.1%} · {predictions.coverage:.1%} of them could be scored · {folder}"
-        )
+            (folder / VIEWS_FILE).unlink(missing_ok=True)  # of an earlier test, perhaps of other weights
+            if predictions.view_logits is not None:
+                shape = (self.views.clips, self.views.crops.num_crops)
+                ViewScores(predictions, *shape, self.activation, names, tuple(self.videos.classes)).save(folder)
+        return result_line(self.views.name, predictions, folder)
+
+
+def result_line(views: str, predictions: Predictions, folder: Path) -> str:
+    """One line on a test for people."""
+    return (
+        f"{views} views of {len(predictions.scored)} videos: {headline(predictions.summary())} · "
+        f"{predictions.coverage:.1%} of them could be scored · {folder}"
+    )
 
 
 def build_evaluation(
@@ -107,8 +141,47 @@ def build_evaluation(
         videos=videos,
         decoder=build(data.decoder),
         views=build(data[views]),
+        protocol=plain(data[views]),
         to_input=build(data.normalize),
         device=device,
         workers=workers,
         clips_per_batch=clips_per_batch,
     )
+
+
+def combine_views(
+    stored: Path, *, clips: Sequence[int] | None, crops: Sequence[int] | None, ensemble: str, out: Path | None = None
+) -> str:
+    """Scores some of the stored views of a test again and writes the results -> a line for people.
+
+    Args:
+        stored: the folder with views.npz.
+        clips, crops: their numbers from 0; None for all.
+        ensemble: an option of data/views/ensemble.
+        out: where the results go; None for a folder beside ``stored`` that is named after the choice.
+    """
+    scores = ViewScores.load(stored)
+    node = compose(None, [f"+data/views/ensemble={ensemble}"]).data.views.ensemble
+    predictions = scores.combine(build(node), clips=clips, crops=crops)
+    clips = list(range(scores.num_clips)) if clips is None else list(clips)
+    crops = list(range(scores.num_crops)) if crops is None else list(crops)
+    parts = [f"{len(clips)}x{len(crops)}", "of", stored.resolve().name]
+    if len(clips) < scores.num_clips:
+        parts.append("clips" + ".".join(map(str, clips)))
+    if len(crops) < scores.num_crops:
+        parts.append("crops" + ".".join(map(str, crops)))
+    name = "-".join([*parts, ensemble])
+    original = read_facts(stored)
+    folder = out or stored.resolve().parent / name
+    facts = {**original, "views": name, "from": stored.name, "clips": clips, "crops": crops, "ensemble": ensemble}
+    write_results(folder, predictions, names=scores.paths, classes=scores.classes, facts=facts)
+    return result_line(name, predictions, folder)
+
+
+def read_facts(stored: Path) -> dict[str, Any]:
+    """The checkpoint, its step and the protocol of a test on disk; nothing where results.json is missing."""
+    try:
+        results = json.loads((stored / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: results[key] for key in ("checkpoint", "step", "protocol") if key in results}

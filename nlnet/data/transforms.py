@@ -3,16 +3,21 @@
 Axes: B batch, T time, H height, W width, C channels in the order red, green, blue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nlnet.data.crops import Crops, source_box
 from nlnet.data.decoders import VideoInfo
-from nlnet.data.sampling import random_clip, resized_shape, uniform_clips
+from nlnet.data.placement import Placement, RandomClip
+from nlnet.data.sampling import resized_shape
 from nlnet.errors import ConfigError
+
+TrainPlacement = Callable[[VideoInfo, int, int, np.random.Generator], tuple[int, ...]]  # video, frames, stride, draws
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,27 @@ class TrainView:
     ``short_side`` (both ends included), a random ``crop`` x ``crop`` square of that is taken and mirrored with
     probability ``flip``. The square is expressed in whole pixels of the source, so that a decoder crops before it
     scales: its edge is crop * short side of the source / drawn short side, rounded.
+
+    Args:
+        frames, stride: of the clip.
+        placement: where the clip lies, of ``nlnet.data.placement``; None for ``RandomClip``.
+        short_side: smallest, largest.
+        inverse_short_side: draws 1 / short side uniformly instead, which favours the smaller ones; rounded
+            (slowfast/datasets/transform.py, option INV_UNIFORM_SAMPLE of its Charades recipes, there for 256 to 340).
+        crop: edge of the square.
+        flip: probability.
     """
 
     def __init__(
-        self, *, frames: int, stride: int, short_side: Sequence[int] = (256, 320), crop: int = 224, flip: float = 0.5
+        self,
+        *,
+        frames: int,
+        stride: int,
+        placement: TrainPlacement | None = None,
+        short_side: Sequence[int] = (256, 320),
+        inverse_short_side: bool = False,
+        crop: int = 224,
+        flip: float = 0.5,
     ) -> None:
         if len(short_side) != 2 or short_side[0] > short_side[1]:
             raise ConfigError(
@@ -47,79 +69,85 @@ class TrainView:
         _check_crop(crop, short_side[0])
         self.frames = frames
         self.stride = stride
+        self.placement = placement or RandomClip()
         self.short_side = (int(short_side[0]), int(short_side[1]))
+        self.inverse_short_side = inverse_short_side
         self.crop = crop
         self.flip = flip
 
     def __call__(self, info: VideoInfo, generator: np.random.Generator) -> View:
         """Draw a view of the video that ``info`` describes."""
-        indices = random_clip(info.num_frames, frames=self.frames, stride=self.stride, generator=generator)
-        short_side = int(generator.integers(self.short_side[0], self.short_side[1], endpoint=True))
+        indices = self.placement(info, self.frames, self.stride, generator)
+        short_side = self._short_side(generator)
         height, width = _source_crop(info, short_side, self.crop)
         top = int(generator.integers(info.height - height, endpoint=True))
         left = int(generator.integers(info.width - width, endpoint=True))
         flip = bool(generator.random() < self.flip)
         return View(indices, (top, left, height, width), (self.crop, self.crop), flip)
 
+    def _short_side(self, generator: np.random.Generator) -> int:
+        smallest, largest = self.short_side
+        if self.inverse_short_side:
+            return round(1 / generator.uniform(1 / largest, 1 / smallest))
+        return int(generator.integers(smallest, largest, endpoint=True))
+
 
 class EvalViews:
-    """The fixed views of a test: VideoInfo -> clips * crops views, clip by clip.
+    """A protocol of tests: the fixed views of each video, VideoInfo -> clips * crops views, clip by clip, and how their
+    scores become one.
 
-    Clips are spread from the first to the last start that fits (``uniform_clips`` has the rule). The frame is scaled
-    to ``short_side``, then, in whole pixels of the source as in training:
-
-    - ``crops=1``: the central ``crop`` x ``crop`` square;
-    - ``crops=3``: three such squares along the longer side (the width where both are equal): at its beginning, at
-      floor((length - edge) / 2), and at its very end; along the shorter side all three are central. Where the video
-      is square and crop equals short_side, all three are the same;
-    - ``crop=None``: the whole frame, for a fully-convolutional test; ``crops`` must be 1.
+    Args:
+        frames, stride: of a clip.
+        clips: how many of them.
+        placement: where they lie, of ``nlnet.data.placement``.
+        crops: which parts of a frame are seen, of ``nlnet.data.crops``. The boxes of the views are in whole pixels of
+            the source, as in training: ``source_box`` says what that costs.
+        pooling: how the network scores a view, of ``nlnet.models.pooling``; None for the network's own output.
+        ensemble: how the scores of the views become the video's, of ``nlnet.models.ensemble``; None for their mean.
+        source: whose protocol it is, in front of its name; empty for nlnet's own.
     """
 
     def __init__(
-        self, *, frames: int, stride: int, clips: int, crops: int, short_side: int = 256, crop: int | None = 256
+        self,
+        *,
+        frames: int,
+        stride: int,
+        clips: int,
+        placement: Placement,
+        crops: Crops,
+        pooling: Any = None,
+        ensemble: Any = None,
+        source: str = "",
     ) -> None:
         _check_clip(frames, stride)
         if clips < 1:
             raise ConfigError(f"data.views.clips must be at least 1, not {clips}")
-        if crops not in (1, 3):
-            raise ConfigError(f"data.views.crops must be 1 (centre) or 3 (left, centre, right), not {crops}")
-        if crop is None and crops != 1:
-            raise ConfigError("data.views.crop=null tests on the whole frame: set data.views.crops=1")
-        if crop is not None:
-            _check_crop(crop, short_side)
         self.frames = frames
         self.stride = stride
         self.clips = clips
+        self.placement = placement
         self.crops = crops
-        self.short_side = short_side
-        self.crop = crop
+        self.pooling = pooling
+        self.ensemble = ensemble
+        self.source = source
 
     @property
     def num_views(self) -> int:
         """Views of each video."""
-        return self.clips * self.crops
+        return self.clips * self.crops.num_crops
 
     @property
     def name(self) -> str:
-        """Clips x crops, for example 10x3; 10xfull for whole frames."""
-        return f"{self.clips}x{'full' if self.crop is None else self.crops}"
+        """Clips x crops, for example 10x3 or authors_10x3; 10xfull for whole frames."""
+        return "_".join(filter(None, (self.source, f"{self.clips}x{self.crops.label}")))
 
     def __call__(self, info: VideoInfo) -> list[View]:
         """All views of the video that ``info`` describes."""
-        clips = uniform_clips(info.num_frames, clips=self.clips, frames=self.frames, stride=self.stride)
-        size = resized_shape(info.height, info.width, self.short_side) if self.crop is None else (self.crop, self.crop)
-        return [View(indices, box, size) for indices in clips for box in self._boxes(info)]
-
-    def _boxes(self, info: VideoInfo) -> list[tuple[int, int, int, int]]:
-        if self.crop is None:
-            return [(0, 0, info.height, info.width)]
-        height, width = _source_crop(info, self.short_side, self.crop)
-        free_height, free_width = info.height - height, info.width - width
-        if self.crops == 1:
-            return [(free_height // 2, free_width // 2, height, width)]
-        if info.height > info.width:
-            return [(top, free_width // 2, height, width) for top in (0, free_height // 2, free_height)]
-        return [(free_height // 2, left, height, width) for left in (0, free_width // 2, free_width)]
+        source = (info.height, info.width)
+        scaled = self.crops.scaled(*source)
+        boxes = [(source_box(box, scaled, source), (box[2], box[3]), flip) for box, flip in self.crops(*scaled)]
+        clips = self.placement(info, self.clips, self.frames, self.stride)
+        return [View(indices, box, size, flip) for indices in clips for box, size, flip in boxes]
 
 
 class Normalize:

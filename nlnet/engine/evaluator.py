@@ -1,57 +1,57 @@
-"""Evaluation: softmax of each view, mean over the views of a video, each video exactly once on any number of processes.
+"""Evaluation: the scores of a video's views become its own, each video exactly once on any number of processes.
 
 Axes: V views of a video, B views in one forward pass, K classes, N videos of the list.
 """
 
-import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nlnet import distributed, metrics
+from nlnet import distributed
+from nlnet.engine.predictions import Label, Predictions, label_tensor
+from nlnet.models.ensemble import MeanProbability
+from nlnet.models.pooling import GlobalPool
+from nlnet.ops.activation import Activation, Softmax
 
 
 class ScoredSample(Protocol):
     """One video as the evaluator takes it: see ``nlnet.data.clips.EvalSample``."""
 
     clips: list[Tensor]
-    label: int
+    label: Label
     index: int
     error: str | None
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Scores [N, K] (zero where a video could not be decoded), labels [N] and which videos were scored [N]."""
+class Scoring:
+    """How a network's outputs become the scores of a video: view by view, then all views of a video.
 
-    scores: Tensor
-    labels: Tensor
-    scored: Tensor
-    errors: dict[int, str]
+    Attributes:
+        pooling: network, clips [B, 3, T, H, W], activation -> logits of each view [B, K].
+        ensemble: logits of the views [..., V, K], activation -> scores of the video [..., K].
+        activation: what the logits mean.
+        keep_views: whether the logits of the views are kept, for ``ViewScores``.
+    """
 
-    def top(self, k: int) -> float:
-        """Top-k accuracy over all N videos: one that could not be decoded counts as wrong."""
-        return float((metrics.in_top_k(self.scores, self.labels, k) & self.scored).double().mean())
+    pooling: Callable[[nn.Module, Tensor, Activation], Tensor] = field(default_factory=GlobalPool)
+    ensemble: Callable[[Tensor, Activation], Tensor] = field(default_factory=MeanProbability)
+    activation: Activation = field(default_factory=Softmax)
+    keep_views: bool = False
 
-    @property
-    def loss(self) -> float:
-        """Mean of -log(score of the label) over the scored videos."""
-        own = self.scores.gather(1, self.labels[:, None])[self.scored]
-        return float(-own.double().clamp_min(1e-12).log().mean()) if len(own) else float("nan")
 
-    @property
-    def coverage(self) -> float:
-        """The share of the videos that could be decoded."""
-        return float(self.scored.double().mean())
+@dataclass
+class _Video:
+    """One video of this process' share, while its views come in."""
 
-    def summary(self) -> dict[str, float]:
-        return {"top1": self.top(1), "top5": self.top(5), "loss": self.loss, "coverage": self.coverage}
+    label: Label
+    num_views: int
+    error: str | None
+    logits: list[Tensor]  # of the views so far; given up once they are all here, unless they are kept
+    scores: Tensor | None = None
 
 
 def evaluate(
@@ -63,6 +63,7 @@ def evaluate(
     num_videos: int,
     num_classes: int,
     clips_per_batch: int = 8,
+    scoring: Scoring | None = None,
 ) -> Predictions:
     """Scores this process' share of the videos and gathers all shares, on every process.
 
@@ -72,39 +73,49 @@ def evaluate(
         to_input: uint8 [B, T, H, W, 3] -> normalised float [B, 3, T, H, W], on the device.
         num_videos: N of the whole list.
         clips_per_batch: views in one forward pass, at most.
+        scoring: None for the mean of the softmax of the model's logits.
     """
+    scoring = scoring or Scoring()
     distributed.same_buffers(model)
     was_training = model.training
     model.eval()
-    facts: dict[int, tuple[int, str | None]] = {}  # of each video: label, error
-    sums: dict[int, Tensor] = {}  # of each video: its views' scores
-    views: dict[int, int] = {}
+    videos: dict[int, _Video] = {}
     with torch.inference_mode():
-        for owners, clips in _packed(samples, facts, clips_per_batch):
-            logits_BK = model(to_input(clips.to(device, non_blocking=True))).float()
-            for index, scores_K in zip(owners, logits_BK.softmax(dim=1).cpu(), strict=True):
-                sums[index] = sums[index] + scores_K if index in sums else scores_K
-                views[index] = views.get(index, 0) + 1
+        for owners, clips in _packed(samples, videos, clips_per_batch):
+            inputs = to_input(clips.to(device, non_blocking=True))
+            logits_BK = scoring.pooling(model, inputs, scoring.activation).float().cpu()
+            for index, logits_K in zip(owners, logits_BK, strict=True):
+                _add(videos[index], logits_K, scoring)
     model.train(was_training)
-    mine = [
-        (index, label, sums[index] / views[index] if error is None else None, error)
-        for index, (label, error) in facts.items()
-    ]
-    return _assemble(distributed.gather(mine), num_videos=num_videos, num_classes=num_classes)
+    mine = [(index, video.label, video.scores, video.error) for index, video in videos.items()]
+    predictions = _assemble(distributed.gather(mine), num_videos=num_videos, num_classes=num_classes)
+    if not scoring.keep_views:
+        return predictions
+    kept = {index: torch.stack(video.logits) for index, video in videos.items() if video.logits}
+    return _with_views(predictions, distributed.gather_on_main(kept))
+
+
+def _add(video: _Video, logits_K: Tensor, scoring: Scoring) -> None:
+    """Adds a view; the last one makes the scores of the video."""
+    video.logits.append(logits_K)
+    if len(video.logits) == video.num_views:
+        video.scores = scoring.ensemble(torch.stack(video.logits), scoring.activation)
+        if not scoring.keep_views:
+            video.logits.clear()
 
 
 def _packed(
-    samples: Iterable[ScoredSample], facts: dict[int, tuple[int, str | None]], size: int
+    samples: Iterable[ScoredSample], videos: dict[int, _Video], size: int
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Packs the views of successive videos into stacks [B, T, H, W, 3] of one shape, with the video of each.
 
-    Notes label and error of every video in ``facts``. B is ``size`` at most; another shape (whole frames) or the end
-    closes a stack early.
+    Notes every video in ``videos``. B is ``size`` at most; another shape (whole frames) or the end closes a stack
+    early.
     """
     owners: list[int] = []
     clips: list[Tensor] = []
     for sample in samples:
-        facts[sample.index] = (sample.label, sample.error)
+        videos[sample.index] = _Video(sample.label, len(sample.clips), sample.error, [])
         for clip in sample.clips:
             if clips and (len(clips) == size or clip.shape != clips[0].shape):
                 yield owners, torch.stack(clips)
@@ -116,60 +127,30 @@ def _packed(
 
 
 def _assemble(
-    shares: Sequence[Sequence[tuple[int, int, Tensor | None, str | None]]], *, num_videos: int, num_classes: int
+    shares: Sequence[Sequence[tuple[int, Label, Tensor | None, str | None]]], *, num_videos: int, num_classes: int
 ) -> Predictions:
-    rows = [row for share in shares for row in share]
-    if sorted(index for index, *_ in rows) != list(range(num_videos)):
+    rows = sorted((row for share in shares for row in share), key=lambda row: row[0])
+    if [index for index, *_ in rows] != list(range(num_videos)):
         raise RuntimeError(f"{len(rows)} results for {num_videos} videos: each must be scored exactly once")
     scores = torch.zeros(num_videos, num_classes)
-    labels = torch.zeros(num_videos, dtype=torch.int64)
     scored = torch.zeros(num_videos, dtype=torch.bool)
     errors: dict[int, str] = {}
-    for index, label, own, error in rows:
-        labels[index] = label
+    for index, _, own, error in rows:
         if own is not None:
             scores[index], scored[index] = own, True
         else:
             errors[index] = error or "unknown"
-    return Predictions(scores, labels, scored, errors)
+    return Predictions(scores, label_tensor([label for _, label, *_ in rows], num_classes), scored, errors)
 
 
-def write_results(
-    folder: Path,
-    predictions: Predictions,
-    *,
-    names: Sequence[str],
-    classes: Sequence[str],
-    facts: dict[str, str | int],
-) -> None:
-    """Writes results.json, predictions.npz, per_class.csv and unscored.csv of one evaluation.
-
-    ``facts`` go into results.json as they are: the views, the checkpoint and its step.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    videos, correct = metrics.per_class_counts(predictions.scores, predictions.labels)
-    summary = {
-        **facts,
-        "num_videos": len(predictions.labels),
-        "num_scored": int(predictions.scored.sum()),
-        **predictions.summary(),
-        "mean_class_accuracy": metrics.mean_class_accuracy(videos, correct),
-    }
-    np.savez_compressed(
-        folder / "predictions.npz",
-        scores=predictions.scores.numpy(),
-        labels=predictions.labels.numpy(),
-        scored=predictions.scored.numpy(),
-        paths=np.array(list(names), dtype=np.str_),
-    )
-    with (folder / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "videos", "correct", "accuracy"])
-        for name, total, right in zip(classes, videos.tolist(), correct.tolist(), strict=True):
-            writer.writerow([name, total, right, f"{right / total:.4f}" if total else ""])
-    with (folder / "unscored.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "reason"])
-        writer.writerows([names[index], reason] for index, reason in sorted(predictions.errors.items()))
-    # Last: its presence says that the evaluation is complete.
-    (folder / "results.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+def _with_views(predictions: Predictions, shares: Sequence[dict[int, Tensor]]) -> Predictions:
+    """The predictions with the views' logits [N, V, K], zero where a video was not scored, on the main process."""
+    kept = {index: logits for share in shares for index, logits in share.items()}
+    if not kept:
+        return predictions
+    num_videos, num_classes = predictions.scores.shape
+    num_views = max(len(logits) for logits in kept.values())
+    views = torch.zeros(num_videos, num_views, num_classes)
+    for index, logits in kept.items():
+        views[index] = logits
+    return Predictions(predictions.scores, predictions.labels, predictions.scored, predictions.errors, views)

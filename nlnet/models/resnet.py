@@ -158,10 +158,24 @@ class VideoResNet(nn.Module):
         self._initialise()
 
     def forward(self, clip: Tensor) -> Tensor:
-        x = self.stem(clip)
+        logits: Tensor = self.head(self.dropout(self.features(clip).mean(dim=(2, 3, 4))))
+        return logits
+
+    def features(self, clip: Tensor) -> Tensor:
+        """The last feature map: [B, 3, T, H, W] -> [B, C, T', H', W']."""
+        x: Tensor = self.stem(clip)
         for name in self.stage_names:
             x = self.get_submodule(name)(x)
-        logits: Tensor = self.head(self.dropout(x.mean(dim=(2, 3, 4))))
+        return x
+
+    def window_logits(self, clip: Tensor, window: int) -> Tensor:
+        """The classifier on each window of the last map, row by row: [B, 3, T, H, W] -> [B, L, classes].
+
+        Windows have stride 1, all of T' and ``window`` positions each way, or all where the map has fewer. No dropout.
+        """
+        x_BCHW = self.features(clip).mean(dim=2)
+        size = (min(window, x_BCHW.shape[2]), min(window, x_BCHW.shape[3]))
+        logits: Tensor = self.head(F.avg_pool2d(x_BCHW, size, stride=1).flatten(2).mT)
         return logits
 
     def freeze(self, names: Sequence[str]) -> None:

@@ -155,8 +155,9 @@ def number(record: Mapping[str, Any], key: str) -> float | None:
 
 
 def num_views(name: str) -> int:
-    """How many views the name of an evaluation promises: '10x3' -> 30, 'fcn' -> 1."""
-    return math.prod(int(digits) for digits in re.findall(r"\d+", name))
+    """How many views the name of an evaluation promises: '10x3' -> 30, 'mmaction2_10x3' -> 30, 'fcn' -> 1."""
+    found = re.search(r"(?:^|_)(\d+)x(\d*)", name)
+    return math.prod(int(digits) for digits in found.groups() if digits) if found else 1
 
 
 def read_text(path: Path) -> str:

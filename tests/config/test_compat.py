@@ -79,6 +79,21 @@ def test_presets(preset: str, form: str) -> None:
             assert not projection.bias.any()
 
 
+def test_presets_test_by_their_own_protocol() -> None:
+    names = {preset: build(built(f"compat={preset}")[1].data.views).name for preset in PRESETS}
+    assert names == {
+        "paper": "10xfull",
+        "authors": "10x3",  # the default, nlnet's own: data/views=authors_10x3 is theirs
+        "authors_32f": "10x3",
+        "slowfast": "slowfast_10x3",
+        "pytorchvideo": "pytorchvideo_10x3",
+        "mmaction2": "mmaction2_10x3",
+        "mmaction2_c2d": "mmaction2_c2d_10x3",
+    }
+    assert build(built("compat=slowfast", "data/views=1x1")[1].data.views).name == "1x1"
+    assert built("compat=slowfast")[1].data.augment.placement.frames_per_second == 30
+
+
 def test_a_plain_run_is_the_authors_8_frame_network() -> None:
     assert compose("train", ["data.root=x"]) == compose("train", ["data.root=x", "compat=authors"])
 

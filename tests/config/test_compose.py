@@ -71,10 +71,18 @@ def test_stored_configs_take_values_and_whole_groups() -> None:
         "frames": 32,
         "stride": 2,
         "clips": 10,
-        "crops": 1,
-        "short_side": 128,
-        "crop": None,
+        "source": "",
+        "placement": {
+            "_target_": "nlnet.data.placement.Ends",
+            "short": {"_target_": "nlnet.data.placement.loop", "_partial_": True},
+        },
+        "crops": {"_target_": "nlnet.data.crops.WholeFrame", "short_side": 128},
+        "pooling": {"_target_": "nlnet.models.pooling.WindowProbabilities", "window": 7},
+        "ensemble": {"_target_": "nlnet.models.ensemble.MeanProbability"},
     }
+    changed = override_stored(changed, ["data/views/placement=authors", "data.views.clips=3"])
+    assert plain(changed.data.views.placement) == {"_target_": "nlnet.data.placement.Authors"}
+    assert (changed.data.views.clips, changed.data.views.pooling.window) == (3, 7)
     assert changed.data.root == "/videos"
     assert stored.data.root == "x"
     with pytest.raises(ConfigError, match=r"did you mean 'data\.root'"):

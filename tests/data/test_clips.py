@@ -9,7 +9,9 @@ import torch
 
 from nlnet.data.annotations import Video, VideoList, read_list
 from nlnet.data.clips import MAX_REPLACEMENTS, EvalClips, TrainClips
+from nlnet.data.crops import AuthorsThree, Centre, Flipped, Three, WholeFrame
 from nlnet.data.decoders.pyav import PyAVDecoder
+from nlnet.data.placement import Authors, Ends
 from nlnet.data.sampling import Order, sample_generator
 from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import DataError
@@ -111,7 +113,7 @@ def test_nothing_but_bad_videos_is_an_error(videos: VideoList, tmp_path: Path) -
 
 
 def test_a_test_sample_has_all_views(videos: VideoList) -> None:
-    views = EvalViews(frames=4, stride=2, clips=3, crops=3, short_side=48, crop=48)
+    views = EvalViews(frames=4, stride=2, clips=3, placement=Ends(), crops=Three(48, 48))
     clips = EvalClips(videos, decoder=PyAVDecoder(), views=views)
     assert len(clips) == NUM_VIDEOS
     sample = clips[2]
@@ -123,14 +125,24 @@ def test_a_test_sample_has_all_views(videos: VideoList) -> None:
             assert (clip.numpy() == reader.read(view)).all()
 
 
+def test_mirrored_views_are_mirror_images(videos: VideoList) -> None:
+    views = EvalViews(frames=4, stride=2, clips=2, placement=Authors(), crops=Flipped(AuthorsThree(32, 32)))
+    clips = EvalClips(videos, decoder=PyAVDecoder(), views=views)[1].clips
+    assert len(clips) == 12
+    for clip in (0, 6):
+        for crop in range(3):
+            assert torch.equal(clips[clip + crop + 3], clips[clip + crop].flip(2))
+            assert not torch.equal(clips[clip + crop + 3], clips[clip + crop])
+
+
 def test_whole_frames_show_the_frames_asked_for(videos: VideoList) -> None:
-    views = EvalViews(frames=4, stride=5, clips=1, crops=1, short_side=48, crop=None)
+    views = EvalViews(frames=4, stride=5, clips=1, placement=Ends(), crops=WholeFrame(48))
     (clip,) = EvalClips(videos, decoder=PyAVDecoder(), views=views)[3].clips
     assert numbers_shown(clip.numpy()) == [300, 305, 310, 315]
 
 
 def test_a_bad_test_video_is_reported_and_not_replaced(videos: VideoList, tmp_path: Path) -> None:
-    views = EvalViews(frames=4, stride=2, clips=1, crops=1, short_side=48, crop=48)
+    views = EvalViews(frames=4, stride=2, clips=1, placement=Ends(), crops=Centre(48, 48))
     clips = EvalClips(with_bad(videos, tmp_path, 2), decoder=PyAVDecoder(), views=views)
     assert [clips[index].error is None for index in range(NUM_VIDEOS)] == [True, True, False, True, True, True]
     sample = clips[2]

@@ -7,8 +7,10 @@ import torch
 from nlnet.data import loader as loader_module
 from nlnet.data.annotations import Video, VideoList
 from nlnet.data.clips import EvalClips, TrainClips
+from nlnet.data.crops import Three
 from nlnet.data.decoders import Decoder, Frames, VideoInfo, VideoReader
 from nlnet.data.loader import TrainBatch, eval_loader, train_loader
+from nlnet.data.placement import Ends
 from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import ConfigError, VideoError
 
@@ -53,7 +55,7 @@ def train_clips(num_videos: int = 20) -> TrainClips:
 
 
 def eval_clips(num_videos: int) -> EvalClips:
-    views = EvalViews(frames=2, stride=1, clips=2, crops=3, short_side=12, crop=10)
+    views = EvalViews(frames=2, stride=1, clips=2, placement=Ends(), crops=Three(12, 10))
     return EvalClips(video_list(num_videos), decoder=NumberDecoder(), views=views)
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from nlnet.data.crops import AuthorsThree, Centre, Crops, Flipped, Ten, Three, WholeFrame
 from nlnet.data.decoders import VideoInfo
+from nlnet.data.placement import Ends, SlowFastClip
 from nlnet.data.sampling import resized_shape, sample_generator
 from nlnet.data.transforms import EvalViews, Normalize, TrainView, View
 from nlnet.errors import ConfigError
@@ -78,35 +80,64 @@ def test_flip_can_be_turned_off() -> None:
         assert {view(info(256, 340), sample_generator(number)).flip for number in range(50)} == {expected}
 
 
+def test_a_placement_decides_on_the_frames_of_training_clips() -> None:
+    view = TrainView(frames=8, stride=8, placement=SlowFastClip(frames_per_second=None))
+    for number in range(50):
+        indices = np.array(view(info(256, 340, 100), sample_generator(number)).indices)
+        assert 0 <= indices[0] <= 36
+        assert set(np.diff(indices)) <= {9, 10}  # any start, rounded down
+        assert indices[-1] - indices[0] in (63, 64)
+
+
+def test_inverse_short_sides_favour_the_small_ones() -> None:
+    """1 / side uniform between 1/340 and 1/256: of 4000 draws compared with the distribution by hand."""
+    view = TrainView(frames=1, stride=1, short_side=(256, 340), inverse_short_side=True)
+    sides = [view._short_side(sample_generator(number)) for number in range(4000)]
+    assert (min(sides), max(sides)) == (256, 340)
+    below = np.mean([side <= 290 for side in sides])
+    expected = (1 / 256 - 1 / 290.5) / (1 / 256 - 1 / 340)  # 290.5 rounds up
+    assert abs(below - expected) < 0.03
+    assert expected > 0.47  # uniform sides would give 0.41
+
+
 @pytest.mark.parametrize("size", SIZES)
-def test_three_crops_reach_both_ends_of_the_longer_side(size: tuple[int, int]) -> None:
-    views, video = EvalViews(frames=8, stride=8, clips=10, crops=3), info(*size)
+@pytest.mark.parametrize("crops", [Three(256, 256), Three(256, 224), Flipped(AuthorsThree(256, 256)), Ten(256, 224)])
+def test_all_views_are_inside(crops: Crops, size: tuple[int, int]) -> None:
+    views, video = EvalViews(frames=8, stride=8, clips=10, placement=Ends(), crops=crops), info(*size)
     drawn = views(video)
-    assert len(drawn) == views.num_views == 30
-    assert views.name == "10x3"
+    assert len(drawn) == views.num_views == 10 * crops.num_crops
     for view in drawn:
         assert_inside(view, video)
-        assert view.size == (256, 256)
-        assert not view.flip
+        assert view.size == (crops.size if isinstance(crops, Three | Ten) else 256,) * 2
     assert len({view.indices for view in drawn}) == 10
-    for first in range(0, 30, 3):
-        one, two, three = (view.box for view in drawn[first : first + 3])
-        assert drawn[first].indices == drawn[first + 2].indices
-        axis = 0 if size[0] > size[1] else 1
-        assert one[axis] == 0
-        assert three[axis] + three[2 + axis] == size[axis]
-        assert two[axis] == three[axis] // 2
-        assert one[1 - axis] == two[1 - axis] == three[1 - axis] == 0  # crop equals short_side: the whole short side
+    first = drawn[: crops.num_crops]
+    assert len({view.indices for view in first}) == 1  # clip by clip
+    for number, view in enumerate(drawn):
+        same = first[number % crops.num_crops]
+        assert (view.box, view.flip) == (same.box, same.flip)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_three_crops_reach_both_ends_of_the_longer_side(size: tuple[int, int]) -> None:
+    one, two, three = (
+        view.box
+        for view in EvalViews(frames=8, stride=8, clips=1, placement=Ends(), crops=Three(256, 256))(info(*size))
+    )
+    axis = 0 if size[0] > size[1] else 1
+    assert one[axis] == 0
+    assert three[axis] + three[2 + axis] == size[axis]
+    assert abs(two[axis] - three[axis] / 2) <= 1 + min(size) / 256 / 2  # half a pixel of the scaled frame
+    assert one[1 - axis] == two[1 - axis] == three[1 - axis] == 0  # size equals short_side: the whole short side
 
 
 def test_centre_crop_is_central() -> None:
-    (view,) = EvalViews(frames=8, stride=1, clips=1, crops=1, short_side=256, crop=224)(info(256, 340))
-    assert view.box == (16, 58, 224, 224)
-    assert view.indices == tuple(range(46, 54))
+    views = EvalViews(frames=8, stride=1, clips=1, placement=Ends(), crops=Centre(256, 224))
+    assert views.name == "1x1"
+    assert views(info(256, 340)) == [View(tuple(range(46, 54)), (16, 58, 224, 224), (224, 224))]
 
 
 def test_whole_frame_views_keep_the_aspect() -> None:
-    views = EvalViews(frames=8, stride=1, clips=10, crops=1, short_side=256, crop=None)
+    views = EvalViews(frames=8, stride=1, clips=10, placement=Ends(), crops=WholeFrame(256))
     drawn = views(info(360, 640))
     assert views.name == "10xfull"
     assert len(drawn) == views.num_views == 10
@@ -120,10 +151,8 @@ def test_wrong_views_are_refused_at_construction() -> None:
         lambda: TrainView(frames=8, stride=8, short_side=(256,)),
         lambda: TrainView(frames=0, stride=8),
         lambda: TrainView(frames=8, stride=8, flip=1.5),
-        lambda: EvalViews(frames=8, stride=8, clips=0, crops=1),
-        lambda: EvalViews(frames=8, stride=8, clips=1, crops=2),
-        lambda: EvalViews(frames=8, stride=8, clips=1, crops=3, crop=None),
-        lambda: EvalViews(frames=8, stride=8, clips=1, crops=3, short_side=224, crop=256),
+        lambda: EvalViews(frames=8, stride=8, clips=0, placement=Ends(), crops=Centre(256, 256)),
+        lambda: EvalViews(frames=8, stride=0, clips=1, placement=Ends(), crops=Centre(256, 256)),
         lambda: Normalize([0.5], [0.5]),
         lambda: Normalize([0.5] * 3, [0.5, 0.0, 0.5]),
     ]

@@ -1,22 +1,21 @@
 """Evaluation: softmax of each view, mean over a video's views, bad videos count as wrong."""
 
-import csv
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from nlnet.engine.evaluator import Predictions, evaluate, write_results
+from nlnet.engine.evaluator import Scoring, evaluate
+from nlnet.engine.predictions import Label, Predictions
+from nlnet.models.ensemble import Largest
+from nlnet.ops.activation import Activation, Sigmoid
 
 
 @dataclass
 class Sample:
     clips: list[Tensor]
-    label: int
+    label: Label
     index: int
     error: str | None = None
 
@@ -77,26 +76,53 @@ def test_a_video_counted_twice_or_never_is_an_error() -> None:
             evaluate(Logits(), wrong, to_input=to_input, device=torch.device("cpu"), num_videos=7, num_classes=3)
 
 
-def test_results_on_disk_are_those_of_a_count_by_hand(tmp_path: Path) -> None:
-    scores = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3], [0.0, 0.0, 0.0]])
-    predictions = Predictions(scores, torch.tensor([0, 1, 1, 2]), torch.tensor([True, True, True, False]), {3: "empty"})
-    assert predictions.top(1) == 0.5
-    assert predictions.top(2) == 0.75
-    assert predictions.top(5) == 0.75  # the unscored one is wrong even with more guesses than classes
-    write_results(
-        tmp_path, predictions, names=["a", "b b", "ü", "d"], classes=["x", "y", "z"], facts={"views": "1x1", "step": 4}
+def scored(samples: list[Sample], scoring: Scoring | None = None) -> Predictions:
+    return evaluate(
+        Logits(),
+        samples,
+        to_input=to_input,
+        device=torch.device("cpu"),
+        num_videos=len(samples),
+        num_classes=3,
+        clips_per_batch=3,
+        scoring=scoring,
     )
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["top1"] == 0.5
-    assert results["coverage"] == 0.75
-    assert results["num_scored"] == 3
-    assert results["mean_class_accuracy"] == pytest.approx((1 + 0.5 + 0) / 3)
-    with (tmp_path / "per_class.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["class"], row["videos"], row["correct"]) for row in rows] == [
-        ("x", "1", "1"), ("y", "2", "1"), ("z", "1", "0")
+
+
+def test_scoring_decides_on_pooling_and_ensemble() -> None:
+    samples, model = make_samples(), Logits()
+
+    def pooling(network: nn.Module, clips: Tensor, activation: Activation) -> Tensor:
+        logits: Tensor = network(clips)
+        return 2 * logits
+
+    predictions = scored(samples, Scoring(pooling, Largest(), Sigmoid()))
+    for sample in samples:
+        if not sample.error:
+            views = torch.stack([2 * model(to_input(clip[None]))[0] for clip in sample.clips])
+            torch.testing.assert_close(predictions.scores[sample.index], views.sigmoid().amax(0))
+    assert predictions.view_logits is None
+
+
+def test_views_are_kept_where_they_are_wanted() -> None:
+    samples, model = make_samples(), Logits()
+    predictions = scored(samples, Scoring(keep_views=True))
+    assert torch.equal(predictions.scores, scored(samples).scores)
+    assert predictions.view_logits is not None
+    assert predictions.view_logits.shape == (7, 5, 3)
+    for sample in samples:
+        for clip, kept in zip(sample.clips, predictions.view_logits[sample.index], strict=False):
+            torch.testing.assert_close(kept, model(to_input(clip[None]))[0])
+    assert not predictions.view_logits[4].any()
+
+
+def test_videos_with_any_number_of_labels() -> None:
+    samples = make_samples()
+    for sample, label in zip(samples, [(0,), (), (1, 2), (0, 1, 2), (1,), (2,), (0, 2)], strict=True):
+        sample.label = label
+    predictions = scored(samples, Scoring(activation=Sigmoid()))
+    assert predictions.multi_label
+    assert predictions.labels.int().tolist() == [
+        [1, 0, 0], [0, 0, 0], [0, 1, 1], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 0, 1]
     ]  # fmt: skip
-    with np.load(tmp_path / "predictions.npz", allow_pickle=False) as saved:
-        assert saved["paths"].tolist() == ["a", "b b", "ü", "d"]
-        np.testing.assert_array_equal(saved["scores"], scores.numpy())
-    assert (tmp_path / "unscored.csv").read_text().splitlines() == ["path,reason", "d,empty"]
+    assert set(predictions.summary()) == {"map", "loss", "coverage"}

@@ -25,7 +25,9 @@ def test_evaluations_come_with_the_most_views_first(make_run):
     for views in ("1x1", "fcn", "10x3", "10x1"):
         fake.results(0.5, views=views)
     assert RunFolder(fake.path).views() == ("10x3", "10x1", "1x1", "fcn")
-    assert num_views("10x3") == 30
+    assert num_views("10x3") == num_views("mmaction2_10x3") == 30
+    assert num_views("10xfull") == 10
+    assert num_views("4x1-of-10x3-clips0.3.6.9-crops1-largest") == 4
 
 
 def test_predictions_are_read_as_written(make_run):
