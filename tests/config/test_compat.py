@@ -20,6 +20,7 @@ IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 # (He for 1024 -> 512 channels, fan out: (2/512)^0.5), initial scale of its batch norm; clip; normalisation.
 CODE_SCALE, HE = 512**-0.5, (2 / 512) ** 0.5
 PRESETS: dict[str, tuple[Any, ...]] = {
+    "none": (1, (1, 3, 3), (1, 2, 2), (0, 0, 0), (2, 2, 0), "first", CODE_SCALE, True, 0.01, 0.0, (8, 8), GREY),
     "paper": (2, (3, 3, 3), (2, 2, 2), (1, 1, 1), (3, 2, 1), "last", 1.0, True, HE, 0.0, (32, 2), GREY),
     "authors": (1, (1, 3, 3), (1, 2, 2), (0, 0, 0), (2, 2, 0), "first", CODE_SCALE, True, 0.01, 0.0, (8, 8), GREY),
     "authors_32f": (2, (2, 3, 3), (2, 2, 2), (0, 0, 0), (2, 2, 0), "first", CODE_SCALE, True, 0.01, 0.0, (32, 2), GREY),
@@ -83,8 +84,9 @@ def test_presets_test_by_their_own_protocol() -> None:
     names = {preset: build(built(f"compat={preset}")[1].data.views).name for preset in PRESETS}
     assert names == {
         "paper": "10xfull",
-        "authors": "10x3",  # the default, nlnet's own: data/views=authors_10x3 is theirs
-        "authors_32f": "10x3",
+        "none": "10x3",
+        "authors": "authors_10x3",
+        "authors_32f": "authors_10x3",
         "slowfast": "slowfast_10x3",
         "pytorchvideo": "pytorchvideo_10x3",
         "mmaction2": "mmaction2_10x3",
@@ -95,7 +97,7 @@ def test_presets_test_by_their_own_protocol() -> None:
 
 
 def test_a_plain_run_is_the_authors_8_frame_network() -> None:
-    assert compose("train", ["data.root=x"]) == compose("train", ["data.root=x", "compat=authors"])
+    assert compose("train", ["data.root=x"]).model == compose("train", ["data.root=x", "compat=authors"]).model
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -113,6 +115,7 @@ def test_a_preset_given_on_the_command_line_wins_over_the_experiment(preset: str
     # Sizes behind the stem, res2 with pool2, res3, res4 and res5 at 224 pixels (paper, table 1; the authors' code).
     [
         ("paper", [(8, 56), (4, 56), (4, 28), (4, 14), (4, 7)]),
+        ("none", [(8, 55), (4, 55), (4, 28), (4, 14), (4, 7)]),
         ("authors", [(8, 55), (4, 55), (4, 28), (4, 14), (4, 7)]),
         ("authors_32f", [(8, 55), (4, 55), (4, 28), (4, 14), (4, 7)]),
         ("slowfast", [(8, 56), (4, 56), (4, 28), (4, 14), (4, 7)]),
