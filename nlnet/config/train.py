@@ -19,7 +19,7 @@ from nlnet.data.clips import TrainClips
 from nlnet.data.loader import train_loader
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
-from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer, total_steps
+from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
 from nlnet.errors import CheckpointError, ConfigError, DataError, TooManyBadVideos
 from nlnet.loggers import RunLog
 from nlnet.weights.transfer import transfer
@@ -65,11 +65,11 @@ def build_train(config: DictConfig) -> TrainJob:
         log.line(f"{config.model.init.get('weights', 'model.init')}: {'; '.join(loaded.lines())}")
     _initialise_from(model, config, log)
     model.to(device).to(memory_format=torch.channels_last_3d)  # as the clips are
+    model = build(config.batch_norm)(model)
 
     decoder = build(config.data.decoder)
     view = build(config.data.augment)
     clips = TrainClips(annotations.train, decoder=decoder, view=view, seed=config.seed)
-    steps = total_steps(settings, len(annotations.train))
     workers = choose_workers(config.workers, say=log.line)
 
     def evaluation(views: str) -> Evaluation:
@@ -78,13 +78,13 @@ def build_train(config: DictConfig) -> TrainJob:
             config.data, annotations.val, views=views, device=device, workers=workers, clips_per_batch=fitting
         )
 
-    def batches(start_step: int) -> Any:
+    def batches(first_step: int, last_step: int) -> Any:
         return train_loader(
             clips,
             batch_size=settings.batch_size,
             accumulate=settings.accumulate,
-            start_step=start_step,
-            steps=steps,
+            start_step=first_step,
+            steps=last_step,
             workers=workers,
             pin_memory=device.type == "cuda",
         )
@@ -142,12 +142,23 @@ def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
 def _initialise_from(model: nn.Module, config: DictConfig, log: RunLog) -> None:
     """``init=checkpoint``: fine-tuning. The classifier starts anew when the classes are others."""
     if config.init.path is not None:
+        if not Path(config.init.path).exists():
+            raise CheckpointError(
+                f"init.path={config.init.path}: no such run folder or checkpoint; train that first, or name another"
+            )
         path = find_checkpoint(config.init.path)
         result = transfer(model, load_checkpoint(path)["model"])
         if not result.loaded:
             raise CheckpointError(
                 f"{path}: none of its tensors fits this network; choose the model it was trained with"
             )
+        for name in result.left_out:
+            block, is_norm, _ = name.partition(".bn.weight")
+            if is_norm and f"{block}.out.weight" in result.loaded:
+                raise CheckpointError(
+                    f"{path}: its non-local blocks ({block}) have a batch norm behind W_z that this network lacks; "
+                    "set model.non_local.output.norm=true, or start from a network without blocks"
+                )
         for line in result.lines():
             log.line(f"{path}: {line}")
     if config.init.freeze:

@@ -18,6 +18,7 @@ from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
 from nlnet.engine.losses import CrossEntropy, Loss
 from nlnet.engine.meter import Meter
+from nlnet.engine.precise_bn import measure_statistics
 from nlnet.engine.precision import Name, Precision
 from nlnet.engine.predictions import headline
 from nlnet.errors import CheckpointError, ConfigError, Diverged
@@ -46,6 +47,8 @@ class Settings:
         precision: fp32, bf16 or fp16 (autocast).
         log_every: steps between two lines.
         validate_every, checkpoint_every: epochs between two; the end always has both.
+        precise_bn: batches to measure the batch-norm statistics with in front of each validation and checkpoint;
+            None keeps the running averages.
     """
 
     epochs: float
@@ -57,11 +60,14 @@ class Settings:
     log_every: int = 20
     validate_every: float = 1.0
     checkpoint_every: float = 1.0
+    precise_bn: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"trainer.{name} must be above 0, not {getattr(self, name)}")
+        if self.precise_bn is not None and self.precise_bn < 1:
+            raise ConfigError(f"trainer.precise_bn is a number of batches, or null, not {self.precise_bn}")
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,13 @@ class TrainData:
     """Where a run's clips come from.
 
     Args:
-        batches: first step -> the micro-batches of this process from there to the end, ``accumulate`` for each step.
+        batches: first step, last step (not included; the stream itself has no end) -> the micro-batches of this
+            process for these steps, ``accumulate`` for each.
         to_input: uint8 [B, T, H, W, 3] -> normalised float [B, 3, T, H, W].
         num_videos: of the training list: an epoch.
     """
 
-    batches: Callable[[int], Iterable[Batch]]
+    batches: Callable[[int, int], Iterable[Batch]]
     to_input: Callable[[Tensor], Tensor]
     num_videos: int
 
@@ -135,12 +142,14 @@ class Trainer:
         self.resume()
         self.replica = distributed.replicate(self.model, self.device)
         self.model.train()
-        batches = iter(self.data.batches(self.step))
+        batches = iter(self.data.batches(self.step, self.steps))
         while self.step < self.steps:
             self.train_step(batches)
             if self.step % self.settings.log_every == 0 or self.step == self.steps:
                 self.log()
             with self.meter.paused():
+                if self.due(self.settings.validate_every) or self.due(self.settings.checkpoint_every):
+                    self.measure_batch_norm()
                 if self.validate is not None and self.due(self.settings.validate_every):
                     self.keep_best(self.validate())
                 if self.due(self.settings.checkpoint_every):
@@ -148,7 +157,7 @@ class Trainer:
 
     def train_step(self, batches: Iterator[Batch]) -> None:
         """One optimiser step over ``accumulate`` micro-batches."""
-        torch.manual_seed(self.seed * 1_000_003 + self.step * 4_099 + distributed.rank())  # dropout
+        self.seed_model()
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * self.schedule(self.step / self.steps)
         for micro in range(self.settings.accumulate):
@@ -167,6 +176,10 @@ class Trainer:
         self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
         self.step += 1
 
+    def seed_model(self) -> None:
+        """Makes what is random inside the model (dropout) a function of the seed, the step and the process."""
+        torch.manual_seed(self.seed * 1_000_003 + self.step * 4_099 + distributed.rank())
+
     # At step boundaries, on all processes together ----------------------------------------------------------------
 
     @property
@@ -178,6 +191,23 @@ class Trainer:
         """Whether the last step went past a multiple of ``every`` epochs, or was the last of the run."""
         before = (self.step - 1) * self.settings.batch_size / self.data.num_videos
         return self.step == self.steps or math.floor(self.epoch / every) > math.floor(before / every)
+
+    def measure_batch_norm(self) -> None:
+        """Precise batch norm, if it is asked for, with the clips of the steps that come next.
+
+        Those steps get the same clips as without it, and steps in training mode do not read running statistics. The
+        statistics of a checkpoint are a function of its weights and its step. So this changes neither training nor
+        resuming.
+        """
+        if self.settings.precise_bn is None:
+            return
+        self.seed_model()
+        clips = (
+            self.data.to_input(batch.clips.to(self.device, non_blocking=True))
+            for batch in self.data.batches(self.step, self.step + self.settings.precise_bn)
+        )
+        layers = measure_statistics(self.model, clips, autocast=self.precision.autocast)
+        self.files.log.line(f"precise batch norm: {layers} layers, {self.settings.precise_bn} batches")
 
     def log(self) -> None:
         """Writes the numbers since the last time, shares the bad videos, and stops a diverged run.
