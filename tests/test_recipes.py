@@ -164,7 +164,7 @@ def test_a_second_stage_resumes(short: tuple[Path, list[str]]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["init.path={runs}/nothing/s0"], "init.path={runs}/nothing/s0: no such run folder"),
+        (["init.path={runs}/nothing/s0"], "init.path={runs}/nothing/s0: no such checkpoint"),
         (["init.path={runs}/blocks/s0", *BLOCKS], "model.non_local.output.norm=true"),
     ],
 )

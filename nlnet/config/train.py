@@ -144,7 +144,7 @@ def _initialise_from(model: nn.Module, config: DictConfig, log: RunLog) -> None:
     if config.init.path is not None:
         if not Path(config.init.path).exists():
             raise CheckpointError(
-                f"init.path={config.init.path}: no such run folder or checkpoint; train that first, or name another"
+                f"init.path={config.init.path}: no such checkpoint or run folder; train that first, or name another"
             )
         path = find_checkpoint(config.init.path)
         result = transfer(model, load_checkpoint(path)["model"])
