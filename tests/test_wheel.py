@@ -73,7 +73,7 @@ def test_training_from_the_wheel_finds_the_users_configs(
 ) -> None:
     (tmp_path / "configs" / "experiment").mkdir(parents=True)
     (tmp_path / "configs" / "experiment" / "mine.yaml").write_text(
-        "# @package _global_\ntrainer: {label_smoothing: 0.125}\n"
+        "# @package _global_\ntrainer: {loss: {label_smoothing: 0.125}}\n"
     )
     result = call(installed, "train", *small[:-2], "experiment=mine", "trainer.epochs=0.5", small[-1], cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -73,7 +73,8 @@ def _card(trained: TrainedModel, clip: Sequence[int], written: Sequence[Exported
         "output": {
             "name": "logits",
             "shape": ["batch", len(trained.classes)],
-            "scores": "softmax of each view, then what views.ensemble says; views.pooling is not in the files",
+            "scores": f"{'sigmoid' if trained.multi_label else 'softmax'} of each view, then what views.ensemble says; "
+            "views.pooling is not in the files",
         },
         "classes": trained.classes,
         "files": {

@@ -98,6 +98,6 @@ def _write_contact_sheet(job: TrainJob, *, num_clips: int = 6) -> None:
     samples = [job.clips[number] for number in range(min(num_clips, len(job.clips.videos)))]
     contact_sheet(
         [sample.clip.numpy() for sample in samples],
-        [job.clips.videos.classes[sample.label] for sample in samples],
+        [job.clips.videos.class_names(sample.label) for sample in samples],
         path=path,
     )

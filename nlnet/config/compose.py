@@ -32,6 +32,7 @@ TOP_LEVEL = [
     "schedule",
     "trainer",
     "init",
+    "batch_norm",
     "compat",
     "name",
     "seed",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nlnet import distributed
 from nlnet.config.compose import build, check, override_stored, plain
 from nlnet.config.evaluation import build_evaluation
-from nlnet.data.annotations import Video, VideoList
+from nlnet.data.annotations import Label, Video, VideoList
 from nlnet.data.transforms import EvalViews, Normalize
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.predictions import Predictions
@@ -39,6 +39,7 @@ class TrainedModel:
         classes: the K names.
         config: the config it was trained with.
         path, step: where the weights are from.
+        multi_label: whether its scores are sigmoids, of any number of classes per video, or a softmax.
 
     ``views`` of a method is an option of ``data/views``, such as 10x3; by default, those that it was trained to be
     tested with. All runs on the device of the model.
@@ -49,9 +50,12 @@ class TrainedModel:
     config: DictConfig
     path: Path
     step: int
+    multi_label: bool = False
 
     def predict(self, video: str | Path, *, top: int = 5, views: str | None = None) -> list[tuple[str, float]]:
-        """The ``top`` most likely classes of a video with their scores, best first. The scores of all K sum to 1.
+        """The ``top`` most likely classes of a video with their scores, best first.
+
+        The scores of all K sum to 1, except where the model is for several labels.
 
         Raises:
             VideoError: it cannot be decoded.
@@ -62,8 +66,9 @@ class TrainedModel:
         return self.best(predictions.scores[0], top=top)
 
     def score(self, videos: Sequence[str | Path], *, views: str | None = None) -> Predictions:
-        """Scores [videos, K]: softmax of each view, mean over views. What cannot be decoded is in ``errors``."""
-        listed = tuple(Video(path=str(Path(video).resolve()), label=0, name=str(video)) for video in videos)
+        """Scores [videos, K]: of each view, combined as ``views`` says. What cannot be decoded is in ``errors``."""
+        unknown: Label = () if self.multi_label else 0  # its kind decides what the logits mean
+        listed = tuple(Video(path=str(Path(video).resolve()), label=unknown, name=str(video)) for video in videos)
         videos_of_user = VideoList(listed, self.classes, "the videos that were given")
         evaluation = build_evaluation(self._data(views), videos_of_user, device=self.device, workers=0)
         return evaluation(self.model)
@@ -170,4 +175,5 @@ def load_model(path: str | Path, *, device: str = "cpu") -> TrainedModel:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the weights do not fit the network that it describes ({error})") from error
-    return TrainedModel(model.to(distributed.device(device)).eval(), classes, config, path, step)
+    multi_label = bool(card.get("multi_label", False))
+    return TrainedModel(model.to(distributed.device(device)).eval(), classes, config, path, step, multi_label)

@@ -19,7 +19,7 @@ from nlnet.data.clips import TrainClips
 from nlnet.data.loader import train_loader
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
-from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer, total_steps
+from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
 from nlnet.errors import CheckpointError, ConfigError, DataError, TooManyBadVideos
 from nlnet.loggers import RunLog
 from nlnet.weights.transfer import transfer
@@ -56,6 +56,7 @@ def build_train(config: DictConfig) -> TrainJob:
     distributed.on_main(lambda: open_folder(folder, resolved))
     log = RunLog(folder, tensorboard=config.tensorboard)
     settings: Settings = build(config.trainer)
+    _check_loss(settings, annotations)
     _say_data(annotations, config, log)
 
     torch.manual_seed(config.seed)
@@ -64,11 +65,11 @@ def build_train(config: DictConfig) -> TrainJob:
         log.line(f"{config.model.init.get('weights', 'model.init')}: {'; '.join(loaded.lines())}")
     _initialise_from(model, config, log)
     model.to(device).to(memory_format=torch.channels_last_3d)  # as the clips are
+    model = build(config.batch_norm)(model)
 
     decoder = build(config.data.decoder)
     view = build(config.data.augment)
     clips = TrainClips(annotations.train, decoder=decoder, view=view, seed=config.seed)
-    steps = total_steps(settings, len(annotations.train))
     workers = choose_workers(config.workers, say=log.line)
 
     def evaluation(views: str) -> Evaluation:
@@ -77,13 +78,13 @@ def build_train(config: DictConfig) -> TrainJob:
             config.data, annotations.val, views=views, device=device, workers=workers, clips_per_batch=fitting
         )
 
-    def batches(start_step: int) -> Any:
+    def batches(first_step: int, last_step: int) -> Any:
         return train_loader(
             clips,
             batch_size=settings.batch_size,
             accumulate=settings.accumulate,
-            start_step=start_step,
-            steps=steps,
+            start_step=first_step,
+            steps=last_step,
             workers=workers,
             pin_memory=device.type == "cuda",
         )
@@ -113,6 +114,18 @@ def build_train(config: DictConfig) -> TrainJob:
     return TrainJob(folder, trainer, evaluation("views"), model, clips, log)
 
 
+def _check_loss(settings: Settings, annotations: Annotations) -> None:
+    """Refuses a loss for the other kind of labels.
+
+    Raises:
+        ConfigError: names the loss that fits.
+    """
+    fitting = "binary_cross_entropy" if annotations.train.multi_label else "cross_entropy"
+    if settings.loss.multi_label != annotations.train.multi_label:
+        labels = "any number of labels" if annotations.train.multi_label else "one label"
+        raise ConfigError(f"{annotations.train.source}: each video has {labels}; add trainer/loss={fitting}")
+
+
 def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
     """What every checkpoint says of itself, as plain data."""
     lists = [annotations.train.digest(), annotations.val.digest()]
@@ -120,6 +133,7 @@ def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
         "nlnet": nlnet.__version__,
         "config": resolved,
         "classes": list(annotations.classes),
+        "multi_label": annotations.train.multi_label,
         "data": lists,
         "identity": digest([identity(resolved), lists]),
     }
@@ -128,12 +142,23 @@ def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
 def _initialise_from(model: nn.Module, config: DictConfig, log: RunLog) -> None:
     """``init=checkpoint``: fine-tuning. The classifier starts anew when the classes are others."""
     if config.init.path is not None:
+        if not Path(config.init.path).exists():
+            raise CheckpointError(
+                f"init.path={config.init.path}: no such checkpoint or run folder; train that first, or name another"
+            )
         path = find_checkpoint(config.init.path)
         result = transfer(model, load_checkpoint(path)["model"])
         if not result.loaded:
             raise CheckpointError(
                 f"{path}: none of its tensors fits this network; choose the model it was trained with"
             )
+        for name in result.left_out:
+            block, is_norm, _ = name.partition(".bn.weight")
+            if is_norm and f"{block}.out.weight" in result.loaded:
+                raise CheckpointError(
+                    f"{path}: its non-local blocks ({block}) have a batch norm behind W_z that this network lacks; "
+                    "set model.non_local.output.norm=true, or start from a network without blocks"
+                )
         for line in result.lines():
             log.line(f"{path}: {line}")
     if config.init.freeze:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nlnet.data.annotations import VideoList
-from nlnet.data.decoders import Decoder
+from nlnet.data.annotations import Label, Video, VideoList
+from nlnet.data.decoders import Decoder, VideoInfo
 from nlnet.data.sampling import Order, sample_generator
-from nlnet.data.transforms import EvalViews, TrainView
+from nlnet.data.transforms import EvalViews, TrainView, View
 from nlnet.errors import DataError, VideoError
 
 MAX_REPLACEMENTS = 20
@@ -23,7 +23,7 @@ class TrainSample:
     """One training clip."""
 
     clip: Tensor  # uint8 [T, H, W, C]
-    label: int
+    label: Label
     index: int  # of the video, in the list
     bad: tuple[tuple[int, str], ...]  # videos that could not be decoded and that this one replaces: index, reason
 
@@ -33,7 +33,7 @@ class EvalSample:
     """One test video."""
 
     clips: list[Tensor]  # one uint8 [T, H, W, C] per view; none where the video cannot be decoded
-    label: int
+    label: Label  # of the whole video
     index: int
     error: str | None  # why it could not be decoded
 
@@ -61,8 +61,10 @@ class TrainClips(Dataset[TrainSample]):
             video = self.videos.videos[index]
             try:
                 with self.decoder.open(video.path) as reader:
-                    clip = reader.read(self.view(reader.info, generator))
-                return TrainSample(torch.from_numpy(clip), video.label, index, tuple(bad.items()))
+                    view = self.view(reader.info, generator)
+                    clip = reader.read(view)
+                label = _label_of(video, view, reader.info)
+                return TrainSample(torch.from_numpy(clip), label, index, tuple(bad.items()))
             except VideoError as error:
                 bad[index] = error.reason
             if len(bad) >= min(MAX_REPLACEMENTS, len(self.videos)):
@@ -93,3 +95,14 @@ class EvalClips(Dataset[EvalSample]):
         except VideoError as error:
             return EvalSample([], video.label, index, error.reason)
         return EvalSample(clips, video.label, index, None)
+
+
+def _label_of(video: Video, view: View, info: VideoInfo) -> Label:
+    """What a clip shows: of timed actions those that touch its time, from its first frame to the end of its last.
+
+    The label of the whole video where nothing is timed, or the file does not say its frame rate.
+    """
+    if info.frames_per_second <= 0:
+        return video.label
+    first, last = min(view.indices), max(view.indices)
+    return video.label_between(first / info.frames_per_second, (last + 1) / info.frames_per_second)

@@ -1,16 +1,18 @@
 """Batches by worker processes. Which samples a step has depends on its number only, not on workers or ranks.
 
-Axes: b clips of one micro-batch, T time, H height, W width, C channels.
+Axes: b clips of one micro-batch, T time, H height, W width, C channels; K classes.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from nlnet.data.annotations import Label
 from nlnet.data.clips import EvalClips, EvalSample, TrainClips, TrainSample
 from nlnet.distributed import rank, world_size
 from nlnet.errors import ConfigError
@@ -20,7 +22,7 @@ class TrainBatch(NamedTuple):
     """One micro-batch."""
 
     clips: Tensor  # uint8 [b, T, H, W, C]
-    labels: Tensor  # int64 [b]
+    labels: Tensor  # int64 [b], or where a video may have several: float32 [b, K] of 0 and 1
     indices: Tensor  # int64 [b], of the videos in the list
     bad: list[tuple[int, str]]  # videos that were replaced, in this batch: index, reason
 
@@ -79,7 +81,7 @@ def train_loader(
         clips,
         batch_sampler=MicroBatches(batch_size=batch_size, accumulate=accumulate, start_step=start_step, steps=steps),
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, num_classes=len(clips.videos.classes)),
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         multiprocessing_context=start_method if workers else None,
@@ -104,11 +106,21 @@ def eval_loader(clips: EvalClips, *, workers: int = 0, start_method: str | None 
     )
 
 
-def collate(samples: list[TrainSample]) -> TrainBatch:
+def targets(labels: Sequence[Label], *, num_classes: int) -> Tensor:
+    """Labels as a loss takes them: b numbers -> int64 [b]; b tuples of numbers -> float32 [b, K], 1 where shown."""
+    if not any(isinstance(label, tuple) for label in labels):
+        return torch.tensor(labels)
+    shown_bK = torch.zeros(len(labels), num_classes)
+    for row_K, label in zip(shown_bK, labels, strict=True):
+        row_K[[label] if isinstance(label, int) else list(label)] = 1
+    return shown_bK
+
+
+def collate(samples: list[TrainSample], *, num_classes: int) -> TrainBatch:
     """Samples of one micro-batch -> TrainBatch."""
     return TrainBatch(
         torch.stack([sample.clip for sample in samples]),
-        torch.tensor([sample.label for sample in samples]),
+        targets([sample.label for sample in samples], num_classes=num_classes),
         torch.tensor([sample.index for sample in samples]),
         [bad for sample in samples for bad in sample.bad],
     )

@@ -18,15 +18,17 @@ class Meter:
         self._restart()
 
     def _restart(self) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss · clips, correct, clips
+        # loss · clips, clips, correct, clips that can be correct (those with one label)
+        self._sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         self._waited_s = 0.0
         self._paused_s = 0.0
         self._started = time.perf_counter()
 
-    def add(self, loss: Tensor, correct_B: Tensor) -> None:
-        """The mean loss of B clips and which of them are correct."""
-        size = len(correct_B)
-        self._sums += torch.stack([loss.double() * size, correct_B.sum().double(), loss.new_tensor(size).double()])
+    def add(self, loss: Tensor, clips: int, correct_B: Tensor | None) -> None:
+        """The mean loss of B clips and which of them are correct; None where a clip has more than one label."""
+        ones = self._sums.new_ones(())
+        correct = [ones * 0, ones * 0] if correct_B is None else [correct_B.sum().double(), ones * clips]
+        self._sums += torch.stack([loss.double() * clips, ones * clips, *correct])
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -43,12 +45,12 @@ class Meter:
         self._paused_s += time.perf_counter() - start
 
     def read(self) -> dict[str, float]:
-        """Loss, top-1, clips/s over all processes and this process' data-wait share since the last reading."""
-        loss, correct, clips = distributed.sum_across(self._sums).tolist()
+        """Loss, top-1 (of clips with one label), clips/s over all processes and this process' data-wait share."""
+        loss, clips, correct, labelled = distributed.sum_across(self._sums).tolist()
         seconds = max(time.perf_counter() - self._started - self._paused_s, 1e-9)
         values = {
             "loss": loss / clips,
-            "top1": correct / clips,
+            **({"top1": correct / labelled} if labelled else {}),
             "clips_per_second": clips / seconds,
             "data_share": min(self._waited_s / seconds, 1.0),
         }

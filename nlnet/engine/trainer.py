@@ -7,18 +7,20 @@ so the state of a run is its weights, its optimiser and the number of its step.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlnet import distributed, metrics
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
+from nlnet.engine.losses import CrossEntropy, Loss
 from nlnet.engine.meter import Meter
+from nlnet.engine.precise_bn import measure_statistics
 from nlnet.engine.precision import Name, Precision
+from nlnet.engine.predictions import headline
 from nlnet.errors import CheckpointError, ConfigError, Diverged
 from nlnet.loggers import RunLog
 from nlnet.optim.schedules import Schedule
@@ -40,29 +42,32 @@ class Settings:
         epochs: passes over the training list; fractions are fine.
         batch_size: clips of one optimiser step, over all processes and micro-batches.
         accumulate: micro-batches that one step is split into, to save memory.
-        label_smoothing: share of the target spread over all classes.
+        loss: cross entropy, or binary cross entropy where a video may show several classes.
         clip_gradient: largest norm of the gradient; None for no limit.
         precision: fp32, bf16 or fp16 (autocast).
         log_every: steps between two lines.
         validate_every, checkpoint_every: epochs between two; the end always has both.
+        precise_bn: batches to measure the batch-norm statistics with in front of each validation and checkpoint;
+            None keeps the running averages.
     """
 
     epochs: float
     batch_size: int = 64
     accumulate: int = 1
-    label_smoothing: float = 0.0
+    loss: Loss = field(default_factory=CrossEntropy)
     clip_gradient: float | None = None
     precision: Name = "fp32"
     log_every: int = 20
     validate_every: float = 1.0
     checkpoint_every: float = 1.0
+    precise_bn: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"trainer.{name} must be above 0, not {getattr(self, name)}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"trainer.label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        if self.precise_bn is not None and self.precise_bn < 1:
+            raise ConfigError(f"trainer.precise_bn is a number of batches, or null, not {self.precise_bn}")
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,13 @@ class TrainData:
     """Where a run's clips come from.
 
     Args:
-        batches: first step -> the micro-batches of this process from there to the end, ``accumulate`` for each step.
+        batches: first step, last step (not included; the stream itself has no end) -> the micro-batches of this
+            process for these steps, ``accumulate`` for each.
         to_input: uint8 [B, T, H, W, 3] -> normalised float [B, 3, T, H, W].
         num_videos: of the training list: an epoch.
     """
 
-    batches: Callable[[int], Iterable[Batch]]
+    batches: Callable[[int, int], Iterable[Batch]]
     to_input: Callable[[Tensor], Tensor]
     num_videos: int
 
@@ -102,7 +108,7 @@ class Trainer:
         model: clips [B, 3, T, H, W] -> logits [B, K], on its device.
         optimizer: over the model's parameters, at the base learning rate.
         schedule: progress of the run -> factor of the learning rate.
-        validate: scores the current model; None for no validation. ``top1`` of it decides which checkpoint is best.
+        validate: scores the current model; None for no validation. Its top1 or map decides which is best.
         seed: of everything random inside the model (dropout).
     """
 
@@ -136,12 +142,14 @@ class Trainer:
         self.resume()
         self.replica = distributed.replicate(self.model, self.device)
         self.model.train()
-        batches = iter(self.data.batches(self.step))
+        batches = iter(self.data.batches(self.step, self.steps))
         while self.step < self.steps:
             self.train_step(batches)
             if self.step % self.settings.log_every == 0 or self.step == self.steps:
                 self.log()
             with self.meter.paused():
+                if self.due(self.settings.validate_every) or self.due(self.settings.checkpoint_every):
+                    self.measure_batch_norm()
                 if self.validate is not None and self.due(self.settings.validate_every):
                     self.keep_best(self.validate())
                 if self.due(self.settings.checkpoint_every):
@@ -149,7 +157,7 @@ class Trainer:
 
     def train_step(self, batches: Iterator[Batch]) -> None:
         """One optimiser step over ``accumulate`` micro-batches."""
-        torch.manual_seed(self.seed * 1_000_003 + self.step * 4_099 + distributed.rank())  # dropout
+        self.seed_model()
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * self.schedule(self.step / self.steps)
         for micro in range(self.settings.accumulate):
@@ -160,11 +168,17 @@ class Trainer:
             not_last = micro + 1 < self.settings.accumulate
             with distributed.without_averaging(self.replica, when=not_last), self.precision.autocast():
                 logits = self.replica(self.data.to_input(batch.clips.to(self.device, non_blocking=True)))
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+                loss = self.settings.loss(logits.float(), labels)
                 self.precision.backward(loss / self.settings.accumulate)
-            self.meter.add(loss.detach(), metrics.in_top_k(logits.detach().float(), labels, 1))
+            one_each = labels.ndim == 1
+            correct = metrics.in_top_k(logits.detach().float(), labels, 1) if one_each else None
+            self.meter.add(loss.detach(), len(labels), correct)
         self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
         self.step += 1
+
+    def seed_model(self) -> None:
+        """Makes what is random inside the model (dropout) a function of the seed, the step and the process."""
+        torch.manual_seed(self.seed * 1_000_003 + self.step * 4_099 + distributed.rank())
 
     # At step boundaries, on all processes together ----------------------------------------------------------------
 
@@ -178,6 +192,23 @@ class Trainer:
         before = (self.step - 1) * self.settings.batch_size / self.data.num_videos
         return self.step == self.steps or math.floor(self.epoch / every) > math.floor(before / every)
 
+    def measure_batch_norm(self) -> None:
+        """Precise batch norm, if it is asked for, with the clips of the steps that come next.
+
+        Those steps get the same clips as without it, and steps in training mode do not read running statistics. The
+        statistics of a checkpoint are a function of its weights and its step. So this changes neither training nor
+        resuming.
+        """
+        if self.settings.precise_bn is None:
+            return
+        self.seed_model()
+        clips = (
+            self.data.to_input(batch.clips.to(self.device, non_blocking=True))
+            for batch in self.data.batches(self.step, self.step + self.settings.precise_bn)
+        )
+        layers = measure_statistics(self.model, clips, autocast=self.precision.autocast)
+        self.files.log.line(f"precise batch norm: {layers} layers, {self.settings.precise_bn} batches")
+
     def log(self) -> None:
         """Writes the numbers since the last time, shares the bad videos, and stops a diverged run.
 
@@ -188,10 +219,11 @@ class Trainer:
         values = self.meter.read()
         lr = self.optimizer.param_groups[0]["lr"]
         left = (self.steps - self.step) * self.settings.batch_size / values["clips_per_second"]
+        top1 = f"top-1 {values['top1']:.1%} · " if "top1" in values else ""
         self.files.log.record("train", self.step, epoch=self.epoch, lr=lr, **values)
         self.files.log.line(
-            f"step {self.step}/{self.steps} · epoch {self.epoch:.2f} · loss {values['loss']:.4f} · top-1 "
-            f"{values['top1']:.1%} · lr {lr:.2g} · {values['clips_per_second']:.1f} clips/s · waiting for data "
+            f"step {self.step}/{self.steps} · epoch {self.epoch:.2f} · loss {values['loss']:.4f} · "
+            f"{top1}lr {lr:.2g} · {values['clips_per_second']:.1f} clips/s · waiting for data "
             f"{values['data_share']:.0%} · {_duration(left)} left"
         )
         if new := self.files.bad_videos.share():
@@ -206,11 +238,12 @@ class Trainer:
         """Logs a validation and keeps the weights if they are the best so far."""
         self.files.log.record("val", self.step, epoch=self.epoch, **scores)
         self.files.log.line(
-            f"validation at epoch {self.epoch:.2f}: top-1 {scores['top1']:.1%} · top-5 {scores['top5']:.1%} · "
-            f"loss {scores['loss']:.4f} · {scores['coverage']:.1%} of the videos scored"
+            f"validation at epoch {self.epoch:.2f}: {headline(scores)} · loss {scores['loss']:.4f} · "
+            f"{scores['coverage']:.1%} of the videos scored"
         )
-        if self.best is None or scores["top1"] > self.best:
-            self.best = scores["top1"]
+        score = scores["map"] if "map" in scores else scores["top1"]
+        if self.best is None or score > self.best:
+            self.best = score
             if distributed.is_main():
                 weights = {"step": self.step, "model": self.model.state_dict(), "card": self.files.card}
                 self.files.checkpoints.save_best(weights)

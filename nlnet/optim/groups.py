@@ -7,12 +7,15 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimiser groups: no weight decay on batch norm; on all else, biases too (the authors' rule)."""
+def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay: float = 0.0) -> list[dict[str, Any]]:
+    """Optimiser groups: all but batch norm, biases too, decay by one number, batch norm by another.
+
+    That is 0 by the authors' rule and SlowFast's; MMAction2 makes no difference.
+    """
     norms = [p for m in model.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)]
     in_norms = {id(parameter) for parameter in norms}
     others = [parameter for parameter in model.parameters() if id(parameter) not in in_norms]
-    groups = [(others, weight_decay), (norms, 0.0)]
+    groups = [(others, weight_decay), (norms, norm_weight_decay)]
     return [{"params": [p for p in ps if p.requires_grad], "weight_decay": decay} for ps, decay in groups]
 
 
@@ -25,15 +28,16 @@ def sgd(
     momentum: float = 0.9,
     nesterov: bool = True,
     weight_decay: float = 1e-4,
+    norm_weight_decay: float = 0.0,
 ) -> torch.optim.SGD:
-    """SGD with the authors' rule for weight decay and the linear rule for the learning rate.
+    """SGD with a weight decay of its own for batch norm, and the linear rule for the learning rate.
 
     Args:
         batch_size: clips of one step, over all processes.
         lr: learning rate at ``reference_batch`` clips; None for ``reference_batch`` takes ``lr`` as it is.
     """
     return torch.optim.SGD(
-        parameter_groups(model, weight_decay=weight_decay),
+        parameter_groups(model, weight_decay=weight_decay, norm_weight_decay=norm_weight_decay),
         lr=lr if reference_batch is None else lr * batch_size / reference_batch,
         momentum=momentum,
         nesterov=nesterov,

@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from 1 to 0 over the whole run (SlowFast's recipe), after a linear warm-up."""
+    """Half a cosine from 1 to 0 over the whole run, its beginning damped by a linear warm-up."""
 
     warmup: float = 0.0
     warmup_start: float = 0.1
@@ -59,3 +59,24 @@ class Cosine:
 
     def __call__(self, progress: float) -> float:
         return (0.5 + 0.5 * math.cos(math.pi * progress)) * _warm(progress, warmup=self.warmup, start=self.warmup_start)
+
+
+@dataclass(frozen=True)
+class LinearWarmup:
+    """A straight line from ``start`` to where ``schedule`` is at ``warmup``, and ``schedule`` from there on.
+
+    SlowFast's warm-up (slowfast/utils/lr_policy.py). That of ``Step`` and ``Cosine`` is a factor on their curve
+    instead; the two agree where the curve is flat.
+    """
+
+    schedule: Schedule
+    warmup: float
+    start: float
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup)
+
+    def __call__(self, progress: float) -> float:
+        if progress >= self.warmup:
+            return self.schedule(progress)
+        return self.start + (self.schedule(self.warmup) - self.start) * progress / self.warmup

@@ -31,6 +31,7 @@ class Panel:
 ROW_PANELS = (
     Panel("Loss", "loss", ("train", "val")),
     Panel("Top-1 accuracy (%)", "top1", ("train", "val"), percent=True),
+    Panel("Mean average precision (%)", "map", ("val",), percent=True),
     Panel("Learning rate", "lr", ("train",)),
     Panel("Share of the time spent waiting for data (%)", "data_share", ("train",), percent=True),
 )
@@ -39,6 +40,7 @@ SWEEP_PANELS = (
     Panel("Validation loss", "loss", ("val",)),
     Panel("Training top-1 (%)", "top1", ("train",), percent=True),
     Panel("Validation top-1 (%)", "top1", ("val",), percent=True),
+    Panel("Validation mean average precision (%)", "map", ("val",), percent=True),
 )
 
 

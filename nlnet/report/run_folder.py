@@ -108,12 +108,12 @@ class RunFolder:
         return tuple(sorted((name for name in names if self.results(name)), key=lambda name: (-num_views(name), name)))
 
     def results(self, views: str) -> Mapping[str, Any]:
-        """results.json of one evaluation; empty unless it has a finite top-1."""
+        """results.json of one evaluation; empty unless it has a finite top-1 or, for several labels, mAP."""
         results = read_mapping(self.path / "eval" / views / RESULTS_FILE)
-        return results if number(results, "top1") is not None else {}
+        return results if number(results, "top1") is not None or number(results, "map") is not None else {}
 
     def per_class(self, views: str) -> list[Mapping[str, str]]:
-        return read_csv(self.path / "eval" / views / PER_CLASS_FILE, required=("class", "videos", "correct"))
+        return read_csv(self.path / "eval" / views / PER_CLASS_FILE, required=("class", "videos"))
 
     def bad_videos(self) -> list[Mapping[str, str]]:
         """Path and reason of each training video that could not be decoded."""
@@ -133,6 +133,7 @@ class RunFolder:
         return data if whole else b""
 
     def predictions(self, views: str) -> Predictions | None:
+        """Scores and labels of the videos of one evaluation, where each has one label."""
         try:
             with np.load(self.path / "eval" / views / PREDICTIONS_FILE, allow_pickle=False) as arrays:
                 scores, labels = np.asarray(arrays["scores"]), np.asarray(arrays["labels"])
@@ -140,7 +141,12 @@ class RunFolder:
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
             return None
         num_videos = len(labels)
-        fits = scores.ndim == 2 and scores.shape[1] > 0 and len(scores) == len(scored) == len(paths) == num_videos
+        fits = (
+            scores.ndim == 2
+            and labels.ndim == 1
+            and scores.shape[1] > 0
+            and len(scores) == len(scored) == len(paths) == num_videos
+        )
         if not fits or (num_videos and not 0 <= labels.min() <= labels.max() < scores.shape[1]):
             return None
         return Predictions(scores, labels, scored, tuple(str(path) for path in paths))

@@ -5,7 +5,7 @@ A section whose file is missing says so, or is left out where nothing is missed 
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nlnet.report import document
 from nlnet.report.confusion import MAX_CLASSES, confused_pairs, count_confusions, draw_confusion
@@ -50,10 +50,11 @@ def heading(run: RunFolder, views: str) -> str:
         return "\n".join([*parts, document.note("Not evaluated yet: there is no readable eval/<views>/results.json.")])
     results, num_classes = run.results(views), run.num_classes()
     scored, videos = number(results, "num_scored"), number(results, "num_videos")
-    pairs = [("top-1", _percent(number(results, "top1")))]
-    if num_classes is None or num_classes > 5:
+    one_label = "map" not in results
+    pairs = [("top-1", _percent(number(results, "top1")))] if one_label else [("mAP", _percent(number(results, "map")))]
+    if one_label and (num_classes is None or num_classes > 5):
         pairs.append(("top-5", _percent(number(results, "top5"))))
-    if num_classes:
+    if one_label and num_classes:
         pairs.append((f"chance, 1 of {num_classes} classes", f"{100 / num_classes:.3g}%"))
     if (mean_accuracy := number(results, "mean_class_accuracy")) is not None:
         pairs.append(("mean over classes", _percent(mean_accuracy)))
@@ -78,10 +79,12 @@ def evaluations(run: RunFolder, views: Sequence[str]) -> str:
     """All evaluations of the run, where there is more than the one of the headline."""
     if len(views) < 2:
         return ""
-    columns = [Column("views"), Column("top-1", "%", 1), Column("top-5", "%", 1), Column("coverage", "%", 1)]
+    several = "map" in run.results(views[0])
+    scores = {"mAP": "map"} if several else {"top-1": "top1", "top-5": "top5"}
+    columns = [Column("views"), *(Column(title, "%", 1) for title in (*scores, "coverage"))]
     rows: list[list[Cell]] = []
     for name in views:
-        values = (number(run.results(name), key) for key in ("top1", "top5", "coverage"))
+        values = (number(run.results(name), key) for key in (*scores.values(), "coverage"))
         rows.append([name, *(None if value is None else 100 * value for value in values)])
     return document.section("Evaluations", document.scroll(Table(columns, rows).to_html()))
 
@@ -104,6 +107,8 @@ def contact_sheet(run: RunFolder, title: str) -> str:
 
 
 def confusion(run: RunFolder, views: str, predictions: Predictions | None, classes: Sequence[str]) -> str:
+    if views and "map" in run.results(views):
+        return ""  # with several labels there is no class that another is taken for
     if predictions is None:
         missing = f"eval/{views}/{PREDICTIONS_FILE} is missing or cannot be read."
         return document.section("Confusions", document.note(missing)) if views else ""
@@ -127,24 +132,42 @@ def confusion(run: RunFolder, views: str, predictions: Predictions | None, class
 
 
 def per_class(run: RunFolder, views: str) -> str:
+    several = bool(views) and "map" in run.results(views)
     rows: list[list[Cell]] = []
     for record in run.per_class(views) if views else []:
-        try:
-            videos, correct = int(record["videos"]), int(record["correct"])
-        except ValueError:
-            continue
-        rows.append([record["class"], videos, correct, 100 * correct / videos if videos else None])
+        row = _precision_row(record) if several else _accuracy_row(record)
+        rows += [row] if row else []
     if not rows:
         missing = f"eval/{views}/{PER_CLASS_FILE} is missing or cannot be read."
         return document.section("Classes", document.note(missing)) if views else ""
-    rows.sort(key=lambda row: (row[3] is None, row[3]))
-    columns = [Column("class"), Column("videos"), Column("correct"), Column("accuracy", "%", 1)]
+    rows.sort(key=lambda row: (row[-1] is None, row[-1]))
+    scores = [Column("average precision", "%", 1)] if several else [Column("correct"), Column("accuracy", "%", 1)]
+    columns = [Column("class"), Column("videos"), *scores]
     cut = f" The worst {MAX_CLASS_ROWS} of {len(rows)}; the others are in {PER_CLASS_FILE}."
     return document.section(
         "Classes",
         document.note("Worst first." + (cut if len(rows) > MAX_CLASS_ROWS else "")),
         document.scroll(Table(columns, rows[:MAX_CLASS_ROWS]).to_html()),
     )
+
+
+def _accuracy_row(record: Mapping[str, str]) -> list[Cell]:
+    """Class, videos, correct, percent; nothing where the record is not whole."""
+    try:
+        videos, correct = int(record["videos"]), int(record["correct"])
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [record["class"], videos, correct, 100 * correct / videos if videos else None]
+
+
+def _precision_row(record: Mapping[str, str]) -> list[Cell]:
+    """Class, videos, average precision in percent; nothing where the record is not whole."""
+    try:
+        videos = int(record["videos"])
+        precision = 100 * float(record["average_precision"]) if videos else None
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [record["class"], videos, precision]
 
 
 def mistakes(predictions: Predictions | None, classes: Sequence[str]) -> str:

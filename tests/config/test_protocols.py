@@ -18,6 +18,7 @@ VIDEO = VideoInfo(300, 256, 341, 30.0)
 ENDS = [[j * 236 // 9 + 8 * k for k in range(8)] for j in range(10)]
 AUTHORS = [[(30 * j + 8 * k) % 300 for k in range(8)] for j in range(10)]
 SLOWFAST = [[int((236 * j + 90 * k) / 10) for k in range(8)] for j in range(10)]
+SEGMENTS = [[18, 56, 93, 131, 168, 206, 243, 281]]  # the middles of 0 to 36, 37 to 74, …, 262 to 299
 MMACTION2 = [[27 * j + 8 * k for k in range(8)] for j in range(10)]
 
 
@@ -35,6 +36,8 @@ PROTOCOLS = {
     "10x1": Expected(ENDS, [(42,)]),
     "10x3": Expected(ENDS, [(0,), (42,), (85,)]),
     "centre224": Expected([[118 + 8 * k for k in range(8)]], [(58, 16, 224)]),
+    "segments_1x1": Expected(SEGMENTS, [(42,)]),
+    "segments_1x3": Expected(SEGMENTS, [(0,), (42,), (85,)]),
     "authors_10x3": Expected(AUTHORS, [(0,), (42,), (84,)], WINDOWS),
     "authors_10x6": Expected(AUTHORS, [(0,), (42,), (84,)] * 2, WINDOWS, flips=(False,) * 3 + (True,) * 3),
     "slowfast_10x3": Expected(SLOWFAST, [(0,), (43,), (85,)], WINDOWS),
@@ -72,11 +75,12 @@ def test_all_views_of_a_protocol(option: str) -> None:
     assert (views.pooling, views.ensemble) == (expected.pooling, expected.ensemble)
 
 
-def test_whole_frames_fully_convolutional() -> None:
-    views = protocol("fcn")
+@pytest.mark.parametrize(("option", "window"), [("fcn", 7), ("fcn_288", 9)])
+def test_whole_frames_fully_convolutional(option: str, window: int) -> None:
+    views = protocol(option)
     assert [view.indices for view in views(VIDEO)] == [tuple(clip) for clip in ENDS]
     assert {(view.box, view.size) for view in views(VIDEO)} == {((0, 0, 256, 341), (256, 341))}
-    assert (views.pooling, views.ensemble) == (WINDOWS, MeanProbability())
+    assert (views.pooling, views.ensemble) == (WindowProbabilities(window), MeanProbability())
 
 
 def test_mmaction2_c2d_scales_to_224() -> None:
@@ -105,7 +109,7 @@ def test_gluoncv_forces_every_frame_to_256_by_340() -> None:
 
 
 def test_every_protocol_is_tested_here() -> None:
-    assert {*PROTOCOLS, "fcn", "mmaction2_c2d_10x3", "gluoncv_10x3"} == set(group_options("data/views"))
+    assert {*PROTOCOLS, "fcn", "fcn_288", "mmaction2_c2d_10x3", "gluoncv_10x3"} == set(group_options("data/views"))
 
 
 def test_parts_of_a_protocol_can_be_changed() -> None:

@@ -1,15 +1,17 @@
 """Samples are functions of their number; bad videos are replaced in training, reported in a test, never hidden."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nlnet.data.annotations import Video, VideoList, read_list
+from nlnet.data.annotations import Action, Video, VideoList, read_list
 from nlnet.data.clips import MAX_REPLACEMENTS, EvalClips, TrainClips
 from nlnet.data.crops import AuthorsThree, Centre, Flipped, Three, WholeFrame
+from nlnet.data.decoders import VideoInfo
 from nlnet.data.decoders.pyav import PyAVDecoder
 from nlnet.data.placement import Authors, Ends
 from nlnet.data.sampling import Order, sample_generator
@@ -57,6 +59,26 @@ def test_a_training_sample_is_what_order_and_view_say(videos: VideoList) -> None
         with PyAVDecoder().open(videos.videos[index].path) as reader:
             expected = reader.read(VIEW(reader.info, sample_generator(0, number)))
         assert (sample.clip.numpy() == expected).all()
+
+
+def test_a_training_clip_has_the_actions_of_its_seconds_and_a_test_all(videos: VideoList) -> None:
+    """At 25 frames per second: action 0 is seen in frames 0 to 5, action 1 in frames 9 to 14, action 2 throughout."""
+    actions = (Action(0, 0.0, 0.23), Action(1, 0.37, 0.59), Action(2, 0.0, 0.8))
+    timed = replace(videos, videos=tuple(replace(v, label=(0, 1, 2), actions=actions) for v in videos.videos))
+    seen = {0: set(range(6)), 1: set(range(9, 15)), 2: set(range(NUM_FRAMES))}
+    found = set()
+    for number in range(40):
+        indices = VIEW(VideoInfo(NUM_FRAMES, 48, 64, 25.0), sample_generator(0, number)).indices
+        shown = set(range(min(indices), max(indices) + 1))
+        expected = tuple(label for label, frames in seen.items() if frames & shown)
+        assert train_clips(timed)[number].label == expected
+        found.add(expected)
+    assert found == {(0, 1, 2), (1, 2)}
+    assert EvalClips(
+        timed,
+        decoder=PyAVDecoder(),
+        views=EvalViews(frames=4, stride=2, clips=1, placement=Ends(), crops=Centre(48, 48)),
+    )[0].label == (0, 1, 2)
 
 
 def test_a_training_sample_is_a_function_of_its_number(videos: VideoList) -> None:

@@ -1,5 +1,7 @@
 """Which samples a step has: the same for any number of workers and ranks, and after resuming."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from nlnet.data.annotations import Video, VideoList
 from nlnet.data.clips import EvalClips, TrainClips
 from nlnet.data.crops import Three
 from nlnet.data.decoders import Decoder, Frames, VideoInfo, VideoReader
-from nlnet.data.loader import TrainBatch, eval_loader, train_loader
+from nlnet.data.loader import TrainBatch, eval_loader, targets, train_loader
 from nlnet.data.placement import Ends
 from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import ConfigError, VideoError
@@ -89,6 +91,24 @@ def test_batches_are_the_samples_of_their_step() -> None:
         assert batch.bad == [bad for sample in samples for bad in sample.bad]
         assert batch.clips[:, 0, 0, 0, 0].tolist() == batch.indices.tolist()  # the clip is of that video
     assert any(batch.bad for batch in batches)
+
+
+def test_targets_of_several_labels_are_ones_at_the_labels() -> None:
+    shown = targets([(0, 3), (), (4,)], num_classes=5)
+    assert shown.dtype == torch.float32
+    assert shown.tolist() == [[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
+    assert targets([(), ()], num_classes=2).tolist() == [[0, 0], [0, 0]]
+    assert targets([3, 1], num_classes=5).tolist() == [3, 1]
+    assert targets([3, 1], num_classes=5).dtype == torch.int64
+
+
+def test_batches_of_videos_with_several_labels() -> None:
+    clips = train_clips()
+    videos = tuple(replace(video, label=tuple(range(index % 4))) for index, video in enumerate(clips.videos.videos))
+    clips.videos = replace(clips.videos, videos=videos)
+    for batch in train_loader(clips, batch_size=8, start_step=0, steps=3, workers=1):
+        for index, row in zip(batch.indices.tolist(), batch.labels, strict=True):
+            assert row.tolist() == [1.0] * (index % 4) + [0.0] * (5 - index % 4)
 
 
 @pytest.mark.parametrize(("workers", "start_method"), [(2, None), (1, "spawn")])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
-from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer, total_steps
+from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
 from nlnet.loggers import RunLog
 from nlnet.optim.groups import sgd
 from nlnet.optim.schedules import Cosine
@@ -62,13 +62,12 @@ def make_trainer(tmp_path: Path) -> MakeTrainer:
         model = model or network()
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        steps = total_steps(settings, NUM_VIDEOS)
         return Trainer(
             model,
             optimizer=sgd(model, batch_size=8, lr=0.5),
             schedule=Cosine(warmup=0.2),
             settings=settings,
-            data=TrainData(lambda start: batches(start, settings=settings, steps=steps), to_input, NUM_VIDEOS),
+            data=TrainData(lambda start, stop: batches(start, settings=settings, steps=stop), to_input, NUM_VIDEOS),
             files=RunFiles(
                 log=RunLog(folder, tensorboard=False),
                 checkpoints=CheckpointFolder(folder / "checkpoints", keep=100),

@@ -1,6 +1,8 @@
 """The training loop: its arithmetic, its step boundaries, and resuming to the bit."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nlnet.engine.losses import BinaryCrossEntropy
 from nlnet.engine.trainer import Settings, total_steps
 from nlnet.errors import CheckpointError, ConfigError, Diverged, TooManyBadVideos
-from tests.engine.conftest import NUM_VIDEOS, MakeTrainer, batches, network, to_input
+from tests.engine.conftest import CLASSES, NUM_VIDEOS, Batch, MakeTrainer, batches, network, to_input
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -64,6 +67,35 @@ def test_one_step_is_sgd_on_the_mean_loss(make_trainer: MakeTrainer) -> None:
     for new, old in zip(trainer.model.parameters(), reference.parameters(), strict=True):
         gradient = old.grad + 1e-4 * old  # weight decay; the first Nesterov step is 1 + 0.9 times the gradient
         torch.testing.assert_close(new, old - lr * 1.9 * gradient)
+
+
+def several_labels(labels: Tensor) -> Tensor:
+    """[B] -> [B, K]: a clip of class 0 shows nothing, one of class k > 0 the classes 0 to k."""
+    classes = torch.arange(CLASSES)
+    return ((classes <= labels[:, None]) & (labels[:, None] > 0)).float()
+
+
+def test_clips_with_several_labels_train_without_a_top1(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(epochs=0.4, model=network(norm=False), loss=BinaryCrossEntropy(), log_every=1)
+    reference = network(norm=False)
+    single = trainer.data.batches
+
+    def several(*steps: int) -> Iterator[Batch]:
+        for batch in single(*steps):
+            yield Batch(batch.clips, several_labels(batch.labels), batch.bad)
+
+    trainer.data = replace(trainer.data, batches=several)
+    trainer.fit()
+    batch = next(batches(0, settings=trainer.settings, steps=1))
+    loss = F.binary_cross_entropy_with_logits(reference(to_input(batch.clips)), several_labels(batch.labels))
+    loss.backward()
+    lr = 0.5 * 8 / 64 * trainer.schedule(0)
+    for new, old in zip(trainer.model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(new, old - lr * 1.9 * (old.grad + 1e-4 * old))
+    (record,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert record["loss"] == pytest.approx(loss.item())
+    assert "top1" not in record
+    assert "top-1" not in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_accumulation_gives_the_step_of_the_whole_batch(make_trainer: MakeTrainer) -> None:
@@ -142,7 +174,7 @@ def test_another_run_in_the_folder_is_refused(make_trainer: MakeTrainer) -> None
 
 @pytest.mark.parametrize(
     "changes",
-    [{"epochs": 0}, {"batch_size": 0}, {"label_smoothing": 1.0}, {"accumulate": -1}, {"validate_every": 0}],
+    [{"epochs": 0}, {"batch_size": 0}, {"accumulate": -1}, {"validate_every": 0}],
 )
 def test_settings_out_of_range_are_refused_by_name(changes: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"trainer.{next(iter(changes))}"):

@@ -31,6 +31,12 @@ def test_batch_norm_alone_does_not_decay(model: VideoResNet) -> None:
     assert {"head.bias", "res3.nl1.g.bias", "res2.0.a.weight"} <= names(model, decay["params"])
 
 
+def test_batch_norm_decays_where_asked(model: VideoResNet) -> None:
+    """MMAction2's rule: one number for all parameters."""
+    of_all, of_norms = sgd(model, batch_size=64, lr=0.1, weight_decay=0.2, norm_weight_decay=0.1).param_groups
+    assert (of_all["weight_decay"], of_norms["weight_decay"]) == (0.2, 0.1)
+
+
 def test_every_parameter_is_in_one_group(model: VideoResNet) -> None:
     grouped = [id(p) for group in parameter_groups(model, weight_decay=0.1) for p in group["params"]]
     assert len(grouped) == len(set(grouped))

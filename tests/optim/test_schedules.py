@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from nlnet.errors import ConfigError
-from nlnet.optim.schedules import Cosine, Step
+from nlnet.optim.schedules import Cosine, LinearWarmup, Step
 
 
 def test_step_is_the_papers_recipe() -> None:
@@ -49,6 +49,24 @@ def test_warmup_is_linear_and_ends_on_the_curve(schedule: type[Step] | type[Cosi
     assert factors[20:] == [1.0] * 80
 
 
+@pytest.mark.parametrize("curve", [Cosine(), Step(), Step(milestones=(0.1, 0.5))])
+def test_a_line_to_the_curve(curve: Step | Cosine) -> None:
+    schedule = LinearWarmup(curve, warmup=0.2, start=0.05)
+    assert schedule(0) == 0.05
+    for step in range(200):
+        progress = step / 1000
+        line = 0.05 * (1 - progress / 0.2) + curve(0.2) * progress / 0.2
+        assert schedule(progress) == pytest.approx(line)
+    for step in range(200, 1000):
+        assert schedule(step / 1000) == curve(step / 1000)
+    assert LinearWarmup(curve, warmup=0.0, start=0.05)(0) == curve(0)
+
+
+def test_a_line_of_slowfasts_epochs_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"schedule\.warmup is a fraction of the run"):
+        LinearWarmup(Cosine(), warmup=34, start=0.1)
+
+
 @pytest.mark.parametrize("milestones", [(0.75, 0.375), (0.5, 1.0), (0.0, 0.5), (-0.1,), (150_000, 300_000)])
 def test_wrong_milestones_are_refused(milestones: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match=r"schedule\.milestones are rising fractions of the run"):
@@ -63,7 +81,9 @@ def test_a_warmup_that_is_no_fraction_is_refused(schedule: type[Step] | type[Cos
         schedule(warmup=warmup)
 
 
-@pytest.mark.parametrize("schedule", [Step(), Step(milestones=[0.2]), Cosine(warmup=0.1)])
-def test_schedules_are_plain_values(schedule: Step | Cosine) -> None:
+@pytest.mark.parametrize(
+    "schedule", [Step(), Step(milestones=[0.2]), Cosine(warmup=0.1), LinearWarmup(Cosine(), 0.1, 0.2)]
+)
+def test_schedules_are_plain_values(schedule: Step | Cosine | LinearWarmup) -> None:
     assert pickle.loads(pickle.dumps(schedule)) == schedule
     assert schedule(0.3) == schedule(0.3)

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from importlib import resources
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 from nlnet.errors import DataError
@@ -81,6 +82,25 @@ def test_a_complete_run(make_run):
     ):
         assert words in page.text or html.unescape(words) in page.text, words
     assert "top-5" not in page.text
+
+
+def test_a_run_with_several_labels_per_video(make_run):
+    run = make_run("first/s0").complete()
+    scores = {"views": "10x3", "step": 9, "num_videos": 4, "num_scored": 3, "map": 0.375, "coverage": 0.75}
+    run.json("eval/10x3/results.json", scores).json("eval/1x1/results.json", {**scores, "map": 0.25})
+    rows = [["class", "videos", "average_precision"], ["walk", 2, "0.9000"], ["run", 3, "0.3000"], ["sit", 0, ""]]
+    run.table("eval/10x3/per_class.csv", rows)
+    labels = np.array([[True, False, True], [False, False, False], [True, True, True], [False, True, False]])
+    np.savez(
+        run.path / "eval/10x3/predictions.npz",
+        scores=np.full((4, 3), 0.5), labels=labels, scored=np.ones(4, bool), paths=np.array(["a", "b", "c", "d"]),
+    )  # fmt: skip
+    page = Page(write_run_report(run.path))
+    check_one_file(page)
+    for words in ("mAP 37.5%", "10x3 37.5 75.0 1x1 25.0 75.0", "run 3 30.0 walk 2 90.0 sit 0", "videos scored 3 of 4"):
+        assert words in page.text, words
+    for words in ("top-1", "top-5", "chance", "Confusions", "cannot be read", "Not evaluated", "mistakes"):
+        assert words not in page.text, words
 
 
 def test_classes_come_worst_first(make_run):
