@@ -22,6 +22,10 @@ class CheckpointError(NlnetError):
     """A checkpoint that is missing, damaged or does not fit. The message names the file."""
 
 
+class ExportError(NlnetError):
+    """An exported file that does not compute what the network computes. The message names the file."""
+
+
 class Diverged(NlnetError):
     """The loss is no longer a finite number."""
 

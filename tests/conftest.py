@@ -90,6 +90,27 @@ def small(class_folder: Path) -> list[str]:
     return [*SMALL, f"data.root={class_folder}"]
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small network with a non-local block: random weights, as if trained on ``class_folder``."""
+    from nlnet.config.compose import compose, plain
+    from nlnet.config.models import build_model
+    from nlnet.engine.checkpoint import save_checkpoint
+
+    config = compose("train", [*SMALL, "model/placement=small", "data.root=videos"])
+    classes = ["blue sky", "grass", "red_wall"]
+    torch.manual_seed(0)
+    model, _ = build_model(config.model, num_classes=len(classes))
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name.endswith(("bn.weight", "bn.running_var", "head.weight")):
+                tensor.uniform_(0.5, 1.5)  # no branch is switched off, no class is as good as another
+    path = tmp_path_factory.mktemp("checkpoint") / "mine.pt"
+    card = {"config": plain(config), "classes": classes}
+    save_checkpoint(path, {"step": 7, "model": model.state_dict(), "card": card})
+    return path
+
+
 def run_nlnet(
     *arguments: str, cwd: Path, processes: int = 1, timeout: float = 240
 ) -> "subprocess.CompletedProcess[str]":

@@ -10,6 +10,7 @@ VERBS = {
     "train": "train a network from a config, or go on with it, and test it",
     "test": "evaluate a checkpoint with chosen views",
     "predict": "name what is done in videos",
+    "export": "write a trained network as torch.export and ONNX files, checked against it",
     "sweep": "train the rows of an ablation table and print it",
     "benchmark": "count or measure what networks cost",
     "report": "write the HTML report of a run or sweep",
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in VERBS:
         print("usage: nlnet VERB …   (nlnet VERB --help tells more)\n")
         for verb, what in VERBS.items():
-            print(f"  {verb:<9}{what}")
+            print(f"  {verb:<11}{what}")
         return 0 if arguments in ([], ["-h"], ["--help"]) else 2
     return run(arguments[0], arguments[1:])
 

@@ -4,13 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from nlnet import distributed
-from nlnet.config.compose import override_stored
-from nlnet.config.evaluation import build_evaluation
 from nlnet.config.models import load_model
-from nlnet.data.annotations import Video, VideoList
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,29 +20,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--top", type=int, default=5, help="how many classes to name")
     parser.add_argument("--json", action="store_true", help="print JSON: one object per video, on one line")
     options = parser.parse_intermixed_args(arguments)
-    trained = load_model(options.checkpoint)
-    views = [f"data/views={options.views}"] if options.views else []
-    config = override_stored(trained.config, views)
-    videos = tuple(Video(path=str(Path(name).resolve()), label=0, name=name) for name in options.videos)
-    device = distributed.device("auto")
-    evaluation = build_evaluation(
-        config.data, VideoList(videos, trained.classes, "the command line"), device=device, workers=0
-    )
-    predictions = evaluation(trained.model.to(device))
-    failed = 0
-    for index, video in enumerate(videos):
+    trained = load_model(options.checkpoint, device="auto")
+    predictions = trained.score(options.videos, views=options.views)
+    for index, video in enumerate(options.videos):
         if index in predictions.errors:
-            failed += 1
-            print(f"nlnet predict: {video.name}: {predictions.errors[index]}", file=sys.stderr)
+            print(f"nlnet predict: {video}: {predictions.errors[index]}", file=sys.stderr)
             continue
-        best = predictions.scores[index].topk(min(options.top, len(trained.classes)))
-        named = [
-            (trained.classes[k], score) for score, k in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+        named = trained.best(predictions.scores[index], top=options.top)
         if options.json:
-            print(json.dumps({"video": video.name, "top": [{"class": name, "score": score} for name, score in named]}))
+            print(json.dumps({"video": video, "top": [{"class": name, "score": score} for name, score in named]}))
         else:
-            print(video.name)
+            print(video)
             for name, score in named:
                 print(f"  {score:6.1%}  {name}")
-    return 2 if failed else 0
+    return 2 if predictions.errors else 0

@@ -1,14 +1,22 @@
 """Networks from configs and from checkpoints."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
-from nlnet.config.compose import build, check, plain
+from nlnet import distributed
+from nlnet.config.compose import build, check, override_stored, plain
+from nlnet.config.evaluation import build_evaluation
+from nlnet.data.annotations import Video, VideoList
+from nlnet.data.transforms import EvalViews, Normalize
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
-from nlnet.errors import CheckpointError
+from nlnet.engine.predictions import Predictions
+from nlnet.errors import CheckpointError, ConfigError, VideoError
 from nlnet.weights.transfer import Transfer
 
 
@@ -31,6 +39,9 @@ class TrainedModel:
         classes: the K names.
         config: the config it was trained with.
         path, step: where the weights are from.
+
+    ``views`` of a method is an option of ``data/views``, such as 10x3; by default, those that it was trained to be
+    tested with. All runs on the device of the model.
     """
 
     model: nn.Module
@@ -38,6 +49,84 @@ class TrainedModel:
     config: DictConfig
     path: Path
     step: int
+
+    def predict(self, video: str | Path, *, top: int = 5, views: str | None = None) -> list[tuple[str, float]]:
+        """The ``top`` most likely classes of a video with their scores, best first. The scores of all K sum to 1.
+
+        Raises:
+            VideoError: it cannot be decoded.
+        """
+        predictions = self.score([video], views=views)
+        if predictions.errors:
+            raise VideoError(str(video), predictions.errors[0])
+        return self.best(predictions.scores[0], top=top)
+
+    def score(self, videos: Sequence[str | Path], *, views: str | None = None) -> Predictions:
+        """Scores [videos, K]: softmax of each view, mean over views. What cannot be decoded is in ``errors``."""
+        listed = tuple(Video(path=str(Path(video).resolve()), label=0, name=str(video)) for video in videos)
+        videos_of_user = VideoList(listed, self.classes, "the videos that were given")
+        evaluation = build_evaluation(self._data(views), videos_of_user, device=self.device, workers=0)
+        return evaluation(self.model)
+
+    def best(self, scores_K: Tensor, *, top: int = 5) -> list[tuple[str, float]]:
+        """Scores [K] -> the ``top`` best classes with their scores."""
+        best = scores_K.topk(min(top, len(self.classes)))
+        return [(self.classes[k], score) for score, k in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+    def clips(self, video: str | Path, *, views: str | None = None) -> Tensor:
+        """The views of a video as the network gets them, before normalisation: uint8 [V, T, H, W, 3].
+
+        Raises:
+            VideoError: it cannot be decoded.
+        """
+        with build(self._data(views).decoder).open(str(video)) as reader:
+            clips = reader.read_all(self.views(views)(reader.info))
+        return torch.stack([torch.from_numpy(clip) for clip in clips])
+
+    def features(self, clip: Tensor, *, stage: str | None = None) -> Tensor:
+        """What the network makes of clips, before the classifier: [B, C], the mean over all positions.
+
+        Args:
+            clip: uint8 [B, T, H, W, 3] as ``clips`` gives them, or numbers [B, 3, T, H, W], normalised already.
+            stage: the name of a module, such as res4 or res4.nl5: its maps [B, C, T', H', W'] instead.
+        """
+        clip = clip.to(self.device)
+        x = self.normalize(clip) if clip.dtype == torch.uint8 else clip
+        with torch.no_grad():
+            if stage is None:
+                pooled: Tensor = self.model.features(x).mean(dim=(2, 3, 4))  # type: ignore[operator]
+                return pooled
+            if stage not in dict(self.model.named_modules()):
+                parts = ", ".join(name for name, _ in self.model.named_children())
+                raise ConfigError(f"{stage}: the network has no such part; it has {parts} and theirs")
+            seen: list[Tensor] = []
+            module = self.model.get_submodule(stage)
+            # A copy: what follows may write into it.
+            hook = module.register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+            try:
+                self.model(x)
+            finally:
+                hook.remove()
+        return seen[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def normalize(self) -> Normalize:
+        """uint8 [B, T, H, W, 3] -> the model's input [B, 3, T, H, W], as in its training."""
+        normalize: Normalize = build(self.config.data.normalize)
+        return normalize
+
+    def views(self, name: str | None = None) -> EvalViews:
+        """Which frames and boxes of a video are looked at."""
+        views: EvalViews = build(self._data(name).views)
+        return views
+
+    def _data(self, views: str | None) -> Any:
+        return override_stored(self.config, [f"data/views={views}"] if views else []).data
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -58,8 +147,8 @@ def find_checkpoint(path: str | Path) -> Path:
     return found[0]
 
 
-def load_model(path: str | Path) -> TrainedModel:
-    """A checkpoint file or run folder of nlnet -> the trained network.
+def load_model(path: str | Path, *, device: str = "cpu") -> TrainedModel:
+    """A checkpoint file or run folder of nlnet -> the trained network, on ``device`` (auto, cpu or cuda).
 
     Loading never runs code: the file holds plain data, and its config may name nlnet's own classes only.
 
@@ -81,4 +170,4 @@ def load_model(path: str | Path) -> TrainedModel:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the weights do not fit the network that it describes ({error})") from error
-    return TrainedModel(model.eval(), classes, config, path, step)
+    return TrainedModel(model.to(distributed.device(device)).eval(), classes, config, path, step)

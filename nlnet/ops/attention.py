@@ -1,7 +1,8 @@
 """y_i = 1/C(x) · Σ_j f(x_i, x_j) g(x_j) (paper, equation 1) for each pairwise function f, exactly.
 
 Axes: B clips (or groups of positions), N query positions, M key positions (fewer than N when subsampled), D embedding
-channels, V channels of g. No function builds an [N, M] matrix when a cheaper exact form exists.
+channels, V channels of g. No function builds an [N, M] matrix when a cheaper exact form exists. (In ONNX files, which
+have the standard's operators only, all do.)
 """
 
 import torch
@@ -14,6 +15,8 @@ def softmax_attention(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, *, scal
 
     f = exp(scale · θ_iᵀφ_j) and C(x) = Σ_j f, so that 1/C · f is a softmax over the key positions.
     """
+    if torch.onnx.is_in_onnx_export():  # which has no fused kernel for tokens without heads: the definition itself
+        return (theta_BND @ phi_BMD.mT * scale).softmax(dim=-1) @ g_BMV
     # The memory-efficient kernel wants contiguous tokens: transposed views silently take the [N, M] path.
     return F.scaled_dot_product_attention(theta_BND.contiguous(), phi_BMD.contiguous(), g_BMV.contiguous(), scale=scale)
 
@@ -37,6 +40,8 @@ def relu_concatenation(a_BN: Tensor, b_BM: Tensor, g_BMV: Tensor) -> Tensor:
     O((N + M) log M + (N + M) V) and without any [N, M] or [2D, N, M] tensor.
     """
     m, v = g_BMV.shape[1:]
+    if torch.onnx.is_in_onnx_export():  # which has no searchsorted: the definition itself
+        return (a_BN[..., None] + b_BM[:, None]).relu() @ g_BMV / m
     result_type = g_BMV.dtype
     precise = torch.promote_types(result_type, torch.float32)  # running sums need float32 under autocast
     a_BN, b_BM, g_BMV = a_BN.to(precise), b_BM.to(precise), g_BMV.to(precise)
