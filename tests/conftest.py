@@ -12,7 +12,7 @@ import torch
 
 REPOSITORY = Path(__file__).parents[1]
 # Test processes share few cores: several threads each would only get in one another's way.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
