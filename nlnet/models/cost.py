@@ -39,14 +39,17 @@ def activations(model: nn.Module, clip: Sequence[int]) -> int:
     storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address comes twice
 
     def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, nn.Parameter):
-            storage = tensor.untyped_storage()
-            storages[id(storage)] = storage
+        storage = tensor.untyped_storage()
+        storages[id(storage)] = storage
         return tensor
 
     # Fake tensors say that they are on the CPU: the meta device would take the attention that builds its matrix.
     with FakeTensorMode(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _without_numbers(model).train()(torch.empty(1, 3, *clip))
+        fake = _without_numbers(model).train()
+        fake(torch.empty(1, 3, *clip))
+        weights = [parameter.untyped_storage() for parameter in fake.parameters()]  # and views of them
+    for storage in weights:
+        storages.pop(id(storage), None)
     return sum(storage.nbytes() for storage in storages.values())
 
 

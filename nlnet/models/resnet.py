@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlnet.errors import ConfigError
+from nlnet.models.convolution import Conv3d
 
 Inflation = Literal["3x1x1", "3x3x3"]
 
@@ -63,13 +64,13 @@ class Bottleneck(nn.Module):
         inner = outputs // 4
         t_a, t_b = (temporal_kernel, 1) if inflation == "3x1x1" else (1, temporal_kernel)
         if stride != 1 or inputs != outputs:
-            self.branch1 = nn.Conv3d(inputs, outputs, 1, stride=(1, stride, stride), bias=False)
+            self.branch1 = Conv3d(inputs, outputs, 1, stride=(1, stride, stride), bias=False)
             self.branch1_bn = nn.BatchNorm3d(outputs)
-        self.a = nn.Conv3d(inputs, inner, (t_a, 1, 1), padding=(t_a // 2, 0, 0), bias=False)
+        self.a = Conv3d(inputs, inner, (t_a, 1, 1), padding=(t_a // 2, 0, 0), bias=False)
         self.a_bn = nn.BatchNorm3d(inner)
-        self.b = nn.Conv3d(inner, inner, (t_b, 3, 3), stride=(1, stride, stride), padding=(t_b // 2, 1, 1), bias=False)
+        self.b = Conv3d(inner, inner, (t_b, 3, 3), stride=(1, stride, stride), padding=(t_b // 2, 1, 1), bias=False)
         self.b_bn = nn.BatchNorm3d(inner)
-        self.c = nn.Conv3d(inner, outputs, 1, bias=False)
+        self.c = Conv3d(inner, outputs, 1, bias=False)
         self.c_bn = nn.BatchNorm3d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class VideoResNet(nn.Module):
         self.stem = nn.Sequential()
         self.stem.add_module(
             "conv",
-            nn.Conv3d(
+            Conv3d(
                 3,
                 stem.channels,
                 (conv1, stem.kernel, stem.kernel),

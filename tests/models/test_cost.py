@@ -217,7 +217,7 @@ def test_activations_are_what_autograd_keeps(make_network: Callable[..., VideoRe
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.train()(torch.rand(1, 3, 4, 32, 32))
     counted = sum(kept[key].untyped_storage().nbytes() for key in kept if key not in parameters)
-    assert cost.activations(model, (4, 32, 32)) == pytest.approx(counted, rel=0.02)
+    assert cost.activations(model, (4, 32, 32)) == pytest.approx(counted, rel=0.03)
 
 
 class Tiny(nn.Module):

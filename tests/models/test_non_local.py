@@ -304,6 +304,7 @@ def test_channels_of_the_embedding() -> None:
 
 
 def test_initial_weights_are_the_authors() -> None:
+    torch.manual_seed(0)
     block = NonLocalBlock(256, pairwise=Concatenation)
     for name, parameter in block.named_parameters():
         if name.endswith("bias") or name == "bn.weight":
