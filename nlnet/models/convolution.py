@@ -11,13 +11,18 @@ from torch import Tensor, nn
 
 
 class Conv3d(nn.Conv3d):
-    """``nn.Conv3d`` without bias, groups and dilation, padded with zeros. [B, C, T, H, W] -> [B, O, T', H', W']."""
+    """``nn.Conv3d``. [B, C, T, H, W] -> [B, O, T', H', W'].
+
+    Rewritten without bias, groups and dilation, as residual networks have them; others run as they are.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, height, width = self.kernel_size
-        if kernel == 1:
+        kernel = self.kernel_size[0]
+        plain = self.bias is None and self.groups == 1 and self.dilation == (1, 1, 1) and self.padding_mode == "zeros"
+        if plain and kernel == 1 and self.padding[0] == 0:
             return self._pictures(x[:, :, :: self.stride[0]], self.weight[:, :, 0])
-        if height == width == 1 and self.stride[0] == 1:
+        same_length = kernel % 2 == 1 and self.stride[0] == 1 and self.padding == (kernel // 2, 0, 0)
+        if plain and same_length and self.kernel_size[1:] == (1, 1):
             return self._shares(x, kernel)
         return super().forward(x)
 

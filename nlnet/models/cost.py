@@ -46,7 +46,7 @@ def activations(model: nn.Module, clip: Sequence[int]) -> int:
     # Fake tensors say that they are on the CPU: the meta device would take the attention that builds its matrix.
     with FakeTensorMode(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         fake = _without_numbers(model).train()
-        fake(torch.empty(1, 3, *clip))
+        fake(torch.empty(1, 3, *clip).to(memory_format=torch.channels_last_3d))  # as clips come
         weights = [parameter.untyped_storage() for parameter in fake.parameters()]  # and views of them
     for storage in weights:
         storages.pop(id(storage), None)

@@ -46,6 +46,29 @@ def test_is_the_convolution(
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bias": True},
+        {"groups": 2},
+        {"dilation": (1, 2, 2)},
+        {"padding": (1, 0, 0)},
+        {"padding": (2, 0, 0), "kernel_size": (3, 1, 1)},
+        {"padding": (1, 0, 0), "kernel_size": (2, 1, 1)},
+        {"padding": (0, 1, 1), "padding_mode": "replicate"},
+    ],
+    ids=str,
+)
+def test_what_is_not_rewritten_runs_as_it_is(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    arguments = {"kernel_size": (1, 3, 3), "bias": False} | options
+    reference = nn.Conv3d(4, 6, **arguments)  # type: ignore[arg-type]
+    ours = Conv3d(4, 6, **arguments)  # type: ignore[arg-type]
+    ours.load_state_dict(reference.state_dict())
+    x = torch.randn(2, 4, 5, 7, 9)
+    torch.testing.assert_close(ours(x), reference(x))
+
+
 def test_channels_stay_last_in_memory_without_a_copy() -> None:
     x = torch.randn(2, 4, 3, 6, 6).to(memory_format=torch.channels_last_3d)
     for kernel, padding in (((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))):

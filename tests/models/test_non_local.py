@@ -214,8 +214,11 @@ def test_space_sees_its_own_frame_and_time_its_own_position(form: type[Pairwise]
     space[2], time[:, 1, 3] = True, True
     assert not moved["space"][~space].any()
     assert not moved["time"][~time].any()
-    assert moved["space"][space].any()
+    # A maximum behind the projections passes a change on only where it wins, and concatenation's ReLU may be off there.
+    least = 0.0 if subsample == "last" else 0.5
+    assert moved["space"][space].float().mean() > least
     assert moved["time"][time].all()
+    assert moved["spacetime"].float().mean() > least
     assert moved["spacetime"].flatten(1).any(dim=1).all()  # a change in one frame is seen in all
 
 
