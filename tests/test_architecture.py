@@ -19,7 +19,7 @@ LAYERS = [
     ["nlnet.cli"],
     ["nlnet.config"],
     ["nlnet.engine", "nlnet.report", "nlnet.study", "nlnet.export"],
-    ["nlnet.models", "nlnet.weights", "nlnet.data", "nlnet.optim", "nlnet.metrics", "nlnet.loggers"],
+    ["nlnet.models", "nlnet.weights", "nlnet.data", "nlnet.optim", "nlnet.metrics", "nlnet.loggers", "nlnet.launch"],
     ["nlnet.ops", "nlnet.distributed", "nlnet.errors"],
     ["nlnet"],  # the package itself: its version
 ]
