@@ -12,6 +12,7 @@ VERBS = {
     "predict": "name what is done in videos",
     "export": "write a trained network as torch.export and ONNX files, checked against it",
     "sweep": "train the rows of an ablation table and print it",
+    "data": "prepare videos: lists, checks, smaller files, statistics, tar shards",
     "benchmark": "count or measure what networks cost",
     "convert": "read weights of other projects, and write ours for them",
     "report": "write the HTML report of a run or sweep",

@@ -26,6 +26,20 @@ def read_lines(path: str) -> list[tuple[int, str]]:
     return [(n, line.strip()) for n, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
 
 
+def iterate_lines(path: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, each with its number from 1, without its end; read as they are wanted."""
+    number = 0
+    try:
+        with open(path, encoding="utf-8-sig", newline=None) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (behind line {number}); save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def read_classes(path: str) -> tuple[str, ...]:
     """One class name per line, in the order of the labels."""
     lines = [line.strip() for line in read_text(path).rstrip().split("\n")]
