@@ -3,10 +3,12 @@
 Axes: B clips, C channels, T frames, H×W positions of a frame; N query tokens, M key tokens, V channels of g.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -104,6 +106,36 @@ class NonLocalBlock(nn.Module):
         theta, phi, _ = self._tokens(_with_all_axes(x))
         weights_GNM: Tensor = self.pairwise.weights(theta, phi)
         return weights_GNM
+
+    def attention_at(self, x: Tensor, positions: Sequence[tuple[int, int, int]]) -> Tensor:
+        """The rows of ``attention`` for some query positions, in place: [1, C, T, H, W], P × (t, y, x) -> [P, T, h, w].
+
+        Only these rows are computed, so a clip may be of any size. h×w is the grid of the keys, H×W where nothing is
+        subsampled. Keys that a position does not attend to (of other frames, places or groups) have weight 0.
+
+        Raises:
+            IndexError: a position outside the T×H×W grid.
+        """
+        x_BCTHW = _with_all_axes(x)
+        if len(x_BCTHW) != 1:
+            raise ValueError(f"attention is looked at clip by clip, not for a batch of {len(x_BCTHW)}")
+        t, *query_grid = x_BCTHW.shape[2:]
+        key_grid = query_grid if self.subsample == "none" else [side // min(2, side) for side in query_grid]
+        query_GN, key_GM = self._numbers(t, *query_grid), self._numbers(t, *key_grid)
+        theta_GND, phi_GMD, _ = self._tokens(x_BCTHW)
+        rows_PM = x.new_zeros(len(positions), t * math.prod(key_grid))
+        for row_M, (frame, y, column) in zip(rows_PM, positions, strict=True):
+            if not (0 <= frame < t and 0 <= y < query_grid[0] and 0 <= column < query_grid[1]):
+                raise IndexError(f"no position {(frame, y, column)} in a grid of {t}×{query_grid[0]}×{query_grid[1]}")
+            number = (frame * query_grid[0] + y) * query_grid[1] + column
+            group, place = (query_GN == number).nonzero()[0].tolist()
+            weights_11M = self.pairwise.weights(theta_GND[group, None, place, None], phi_GMD[group, None])
+            row_M[key_GM[group].to(x.device)] = weights_11M[0, 0]
+        return rows_PM.view(len(positions), t, *key_grid)
+
+    def _numbers(self, t: int, height: int, width: int) -> Tensor:
+        """Where the positions of a clip are among the tokens: numbers in the order of the clip, [groups, tokens]."""
+        return self._group(torch.arange(t * height * width).view(1, t, height, width, 1))[..., 0]
 
     def _tokens(self, x_BCTHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, C, T, H, W] -> θ [G, N, D], φ [G, M, D], g [G, M, V] of G groups of positions."""
