@@ -18,7 +18,7 @@ LAYERS = [
     ["tools", "nlnet.__main__"],
     ["nlnet.cli"],
     ["nlnet.config"],
-    ["nlnet.engine", "nlnet.report", "nlnet.study", "nlnet.export"],
+    ["nlnet.engine", "nlnet.report", "nlnet.study", "nlnet.export", "nlnet.doctor"],
     ["nlnet.models", "nlnet.weights", "nlnet.data", "nlnet.optim", "nlnet.metrics", "nlnet.loggers", "nlnet.launch"],
     ["nlnet.ops", "nlnet.distributed", "nlnet.errors"],
     ["nlnet"],  # the package itself: its version

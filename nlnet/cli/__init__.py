@@ -10,12 +10,14 @@ VERBS = {
     "train": "train a network from a config, or go on with it, and test it",
     "test": "evaluate a checkpoint with chosen views",
     "predict": "name what is done in videos",
+    "visualize": "show what the non-local blocks attend to in a video, and what speaks for a class",
     "export": "write a trained network as torch.export and ONNX files, checked against it",
     "sweep": "train the rows of an ablation table and print it",
     "data": "prepare videos: lists, checks, smaller files, statistics, tar shards",
     "benchmark": "count or measure what networks cost",
     "convert": "read weights of other projects, and write ours for them",
     "report": "write the HTML report of a run or sweep",
+    "doctor": "say what a report of a problem needs: versions, devices, limits, probes",
     "demo": "make a small data set, compare C2D with non-local blocks on it, and show the report",
 }
 

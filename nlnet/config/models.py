@@ -17,6 +17,7 @@ from nlnet.data.transforms import EvalViews, Normalize
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.predictions import Predictions
 from nlnet.errors import CheckpointError, ConfigError, VideoError
+from nlnet.ops.activation import Activation, Sigmoid, Softmax
 from nlnet.weights.transfer import Transfer
 
 
@@ -88,6 +89,20 @@ class TrainedModel:
             clips = reader.read_all(self.views(views)(reader.info))
         return torch.stack([torch.from_numpy(clip) for clip in clips])
 
+    def clip(self, video: str | Path, *, views: str | None = None, number: int | None = None) -> Tensor:
+        """One of ``clips``, by its number from 0; by default the one in the middle: uint8 [T, H, W, 3].
+
+        Raises:
+            VideoError: it cannot be decoded.
+            ConfigError: the protocol has fewer views.
+        """
+        with build(self._data(views).decoder).open(str(video)) as reader:
+            listed = self.views(views)(reader.info)
+            number = len(listed) // 2 if number is None else number
+            if not 0 <= number < len(listed):
+                raise ConfigError(f"view {number}: the protocol has the views 0 to {len(listed) - 1}")
+            return torch.from_numpy(reader.read(listed[number]))
+
     def features(self, clip: Tensor, *, stage: str | None = None) -> Tensor:
         """What the network makes of clips, before the classifier: [B, C], the mean over all positions.
 
@@ -118,6 +133,11 @@ class TrainedModel:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    @property
+    def activation(self) -> Activation:
+        """What makes probabilities of the logits."""
+        return Sigmoid() if self.multi_label else Softmax()
 
     @property
     def normalize(self) -> Normalize:
