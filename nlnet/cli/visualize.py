@@ -147,7 +147,9 @@ class _Files:
         title = f"{attention.block} · {attention.pairwise}"
         arrows = draw_arrows(self.clip, attention, f"{title} · the {top} highest weights", count=top)
         self.write(f"{name}_arrows.png", arrows)
-        self.heat(f"{name}_heat", attention.weights.numpy(), attention.grid, f"{title} · weights", mark=attention)
+        low, high = attention.weights.min(), attention.weights.max()
+        weights = f"{title} · weights {low:.3g} to {high:.3g} of the marked position"
+        self.heat(f"{name}_heat", attention.weights.numpy(), attention.grid, weights, mark=attention)
 
     def heat(self, name: str, weights: Any, grid: Grid, title: str, *, mark: Attention | None = None) -> None:
         self.write(f"{name}.png", draw_heat(self.clip, weights, grid, title, mark=mark))

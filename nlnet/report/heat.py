@@ -46,14 +46,17 @@ def over_pixels(weights: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]
 def overlay(clip: Frames, weights_THW: NDArray[np.float32]) -> Frames:
     """A clip [T, H, W, 3] in grey under its weights in colour -> [T, H, W, 3].
 
-    The largest weight of the clip is brightest. Weights below 0, as dot products have, are blue.
+    From the clip's smallest weight (or 0, if that is larger) as clear as glass to its largest in size. What is below 0,
+    as dot products can be, is blue.
     """
     grey = clip.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    strength = np.abs(weights_THW) / max(float(np.abs(weights_THW).max()), 1e-12)
-    warm = matplotlib.colormaps["inferno"](0.25 + 0.75 * strength)[..., :3] * 255
+    least = max(float(weights_THW.min()), 0.0)
+    above = np.abs(weights_THW) - least
+    strength = (above / max(float(above.max()), 1e-12)).clip(0, 1)
+    warm = matplotlib.colormaps["inferno"](0.35 + 0.65 * strength)[..., :3] * 255
     colour = np.where(weights_THW[..., None] < 0, np.array([64, 140, 255]), warm)
-    opacity = 0.9 * np.sqrt(strength)[..., None]
-    return np.asarray((0.75 * grey[..., None] * (1 - opacity) + colour * opacity).round().clip(0, 255), dtype=np.uint8)
+    opacity = 0.85 * strength[..., None]
+    return np.asarray((0.8 * grey[..., None] * (1 - opacity) + colour * opacity).round().clip(0, 255), dtype=np.uint8)
 
 
 def draw_heat(
