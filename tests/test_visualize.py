@@ -31,7 +31,7 @@ def test_all_blocks_and_some_queries(
         assert abs(x - 3) <= 8  # the middle of the place that covers the pixel
         assert abs(y - 30) <= 8
         weights = [key["weight"] for key in block["queries"][0]["keys"]]
-        assert len(weights) == 7
+        assert 1 <= len(weights) <= 7  # a block of few keys has no more
         assert weights == sorted(weights, reverse=True)
         assert 0 <= block["statistics"]["own_frame"] <= 1
     assert {path.name for path in out.iterdir()} == expected
