@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["tools", "nlnet.__main__"],
     ["nlnet.cli"],
+    ["nlnet.benchmark"],
     ["nlnet.config"],
     ["nlnet.engine", "nlnet.report", "nlnet.study", "nlnet.export", "nlnet.doctor"],
     ["nlnet.models", "nlnet.weights", "nlnet.data", "nlnet.optim", "nlnet.metrics", "nlnet.loggers", "nlnet.launch"],
