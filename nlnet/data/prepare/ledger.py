@@ -108,11 +108,16 @@ class Ledger:
             label for (label,) in self._database.execute("SELECT DISTINCT label FROM videos WHERE wanted ORDER BY 1")
         ]
 
-    def pending(self, root: str) -> Iterator[tuple[str, str]]:
-        """Names and paths of the videos of which nothing is known, or which have changed since."""
-        for name, size, changed in self._blocks("size, changed"):
+    def pending(self, root: str, *, done: Callable[[Row], bool] | None = None) -> Iterator[tuple[str, str]]:
+        """Names and paths of the videos of which nothing is known, or which have changed since.
+
+        Args:
+            done: whether what is known of a video is enough; None takes anything.
+        """
+        for name, label, facts, size, changed in self._blocks("label, facts, size, changed"):
             path = os.path.join(root, name)
-            if (size, changed) != _state(path):
+            known = facts is not None and (size, changed) == _state(path)
+            if not known or (done is not None and not done(Row(name, label, json.loads(facts)))):
                 yield name, path
 
     def record(self, name: str, path: str, facts: Mapping[str, Any]) -> None:

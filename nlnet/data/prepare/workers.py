@@ -1,5 +1,6 @@
 """Work on many files in processes that may crash or hang on one of them: that file is named, and the others go on."""
 
+import os
 import signal
 import sys
 import time
@@ -14,8 +15,8 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A server forks each worker in milliseconds once all is imported; forking the program itself could copy a held lock.
-_CONTEXT: Any = get_context("forkserver" if sys.platform.startswith("linux") else "spawn")
+# As the workers of the loader start. They touch nothing that the program has open.
+_CONTEXT: Any = get_context("fork" if sys.platform.startswith("linux") else "spawn")
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class _Worker:
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.pipe, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_serve, args=(function, theirs), daemon=True)
+        self.process = _CONTEXT.Process(target=_serve, args=(function, theirs, os.getpid()), daemon=True)
         self.process.start()
         theirs.close()
+        self.pipe.recv()  # until it is there: the time limit is for the work
         self.item: Any = None
         self.deadline = 0.0
 
@@ -99,11 +101,16 @@ def _answer(worker: _Worker) -> Any:
     return answer
 
 
-def _serve(function: Callable[[Any], Any], pipe: Any) -> None:
-    """A worker: answers until the program that asks is gone."""
+def _serve(function: Callable[[Any], Any], pipe: Any, parent: int) -> None:
+    """A worker: answers until the program that asks, of that process number, is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
     torch.set_num_threads(1)
+    pipe.send("ready")
     while True:
+        # Workers forked later hold the other end too, so that its closing may not be seen.
+        while not pipe.poll(1):
+            if os.getppid() != parent:
+                return
         try:
             item = pipe.recv()
         except EOFError:
