@@ -27,6 +27,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def launched_rank() -> int:
+    """This process' number as its launcher gave it, whether or not the group exists yet, or any more."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def local_rank() -> int:
     """This process' number on its machine: which GPU it takes."""
     return int(os.environ.get("LOCAL_RANK", "0"))
@@ -78,6 +83,14 @@ def sum_across(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def any_of(flags: torch.Tensor) -> list[bool]:
+    """Flags [n] of each process -> for each whether one process has it, on all processes, in one exchange."""
+    votes = flags.to(torch.int32)
+    if dist.is_initialized():
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+    return [bool(vote) for vote in votes.tolist()]
+
+
 def device(name: str) -> torch.device:
     """``auto``, ``cpu`` or ``cuda`` -> this process' device."""
     if name == "auto":
@@ -106,7 +119,11 @@ def process_group(on: torch.device, *, timeout_s: float = 600.0) -> Iterator[Non
     )
     try:
         yield
-    finally:
+    except BaseException:
+        if backend == "gloo":  # NCCL would wait for a peer that may be gone
+            dist.destroy_process_group()
+        raise
+    else:
         dist.destroy_process_group()
 
 

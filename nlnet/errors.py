@@ -14,6 +14,10 @@ class ConfigError(NlnetError):
     """A config key, value or combination that cannot work. The message names the key and the mend."""
 
 
+class FolderInUse(ConfigError):
+    """The run folder belongs to another run, or to another process: its status is not ours to write."""
+
+
 class DataError(NlnetError):
     """An annotation file or data folder that cannot be used. The message names the file and the line."""
 
@@ -27,9 +31,15 @@ class ExportError(NlnetError):
 
 
 class Diverged(NlnetError):
-    """The loss is no longer a finite number."""
+    """The loss or its gradient is no longer a finite number."""
 
     exit_code = 3
+
+
+class Preempted(NlnetError):
+    """A signal asked the run to stop; the same command goes on."""
+
+    exit_code = 75
 
 
 class TooManyBadVideos(NlnetError):
@@ -48,3 +58,11 @@ class VideoError(NlnetError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+def message_of(error: NlnetError) -> str:
+    """What an error says to the user, in one line."""
+    text = str(error)
+    if text.startswith("Caught "):  # raised in a loader's worker: a traceback whose last line is "class: message"
+        text = text.rstrip().rpartition("\n")[2].partition(": ")[2]
+    return text

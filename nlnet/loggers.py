@@ -1,12 +1,14 @@
 """Where a run's numbers go: the console, log.txt, metrics.jsonl and TensorBoard. Only the main process writes.
 
-Losing a logger never stops training: the first failure is said once, and that logger is left out from then on.
+Losing a logger never stops training: the first failure is said once. Files are tried again with each line, so that they
+go on when the disk has room again; TensorBoard is left out from then on.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ class RunLog:
         if not is_main():
             return
         stamped = f"{time.strftime('%H:%M:%S')} {text}"
-        print(stamped, file=sys.stderr, flush=True)
+        self._try("the console", lambda: print(stamped, file=sys.stderr, flush=True))
         self._append("log.txt", stamped)
 
     def record(self, kind: str, step: int, **values: float) -> None:
@@ -42,12 +44,22 @@ class RunLog:
         if self._tensorboard is not None:
             self._try("TensorBoard", lambda: self._write_tensorboard(kind, step, values))
 
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """One record as a line of the file ``name`` in the run folder."""
+        self._append(name, json.dumps(record))
+
     def rewind(self, step: int) -> None:
         """Drops the records behind this step from metrics.jsonl: a resumed run writes them again."""
         if self.folder is None or not (path := self.folder / "metrics.jsonl").exists():
             return
-        lines = path.read_text(encoding="utf-8").splitlines()
-        path.write_text("".join(f"{line}\n" for line in lines if _step(line) <= step), encoding="utf-8")
+
+        def write() -> None:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            unfinished = path.with_suffix(".tmp")
+            unfinished.write_text("".join(f"{line}\n" for line in lines if _step(line) <= step), encoding="utf-8")
+            unfinished.replace(path)
+
+        self._try("metrics.jsonl", write)
 
     def close(self) -> None:
         if self._tensorboard is not None:
@@ -75,13 +87,17 @@ class RunLog:
         self._try(name, write)
 
     def _try(self, name: str, write: Callable[[], None]) -> None:
-        if name in self._failed:
-            return
         try:
             write()
-        except (OSError, ImportError) as error:
-            self._failed.add(name)
-            print(f"warning: {name} cannot be written ({error}); training goes on without it", file=sys.stderr)
+        except Exception as error:  # of whatever kind: a logger is not worth a run
+            if name == "TensorBoard":
+                self._tensorboard = None
+            if name not in self._failed:
+                self._failed.add(name)
+                with suppress(OSError):  # the console may be gone too
+                    print(f"warning: {name} cannot be written ({error}); training goes on", file=sys.stderr)
+        else:
+            self._failed.discard(name)
 
 
 def _step(line: str) -> float:

@@ -20,7 +20,16 @@ LAYERS = [
     ["nlnet.benchmark"],
     ["nlnet.config"],
     ["nlnet.engine", "nlnet.report", "nlnet.study", "nlnet.export", "nlnet.doctor"],
-    ["nlnet.models", "nlnet.weights", "nlnet.data", "nlnet.optim", "nlnet.metrics", "nlnet.loggers", "nlnet.launch"],
+    [
+        "nlnet.models",
+        "nlnet.weights",
+        "nlnet.data",
+        "nlnet.optim",
+        "nlnet.metrics",
+        "nlnet.loggers",
+        "nlnet.launch",
+        "nlnet.status",
+    ],
     ["nlnet.ops", "nlnet.distributed", "nlnet.errors"],
     ["nlnet"],  # the package itself: its version
 ]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from nlnet.errors import NlnetError
+from nlnet.errors import NlnetError, message_of
 
 VERBS = {
     "train": "train a network from a config, or go on with it, and test it",
@@ -44,10 +44,7 @@ def run(verb: str, arguments: Sequence[str] | None = None) -> int:
         code: int = import_module(f"nlnet.cli.{verb}").main(sys.argv[1:] if arguments is None else list(arguments))
         return code
     except NlnetError as error:
-        text = str(error)
-        if text.startswith("Caught "):  # raised in a loader's worker: a traceback whose last line is "class: message"
-            text = text.rstrip().rpartition("\n")[2].partition(": ")[2]
-        print(f"nlnet {verb}: {text}", file=sys.stderr)
+        print(f"nlnet {verb}: {message_of(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"nlnet {verb}: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

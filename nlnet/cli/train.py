@@ -7,16 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from nlnet import distributed
 from nlnet.config import TrainJob, build_train, compose
-from nlnet.config.runs import read_status, write_status
+from nlnet.config.train import run_folder
+from nlnet.engine.faults import Watch, write_stacks
 from nlnet.engine.predictions import headline
-from nlnet.errors import NlnetError
+from nlnet.errors import FolderInUse, NlnetError, Preempted, message_of
 from nlnet.models import cost
 from nlnet.report.contact_sheet import contact_sheet
 from nlnet.report.page import write_run_report
+from nlnet.status import RunStatus, read_state
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,11 +31,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.cfg:
         print(OmegaConf.to_yaml(config), end="")
         return 0
-    with distributed.process_group(distributed.device(config.device)):
-        job = build_train(config)
+    group = distributed.process_group(distributed.device(config.device), timeout_s=config.start_timeout)
+    with group, start_of(config) as (status, watch):
+        job = build_train(config, status=status, watch=watch)
         if not distributed.on_main(lambda: finished(job)):
-            with status_of(job.folder):
-                train(job)
+            status.begin()
+            train(job)
     return 0
 
 
@@ -51,7 +54,7 @@ def train(job: TrainJob) -> None:
 def finished(job: TrainJob) -> bool:
     """Whether this run is done and tested with these views: the same command again has nothing to do."""
     results = job.folder / "eval" / job.test.views.name / "results.json"
-    if read_status(job.folder) != "DONE" or not results.is_file():
+    if read_state(job.folder) != "DONE" or not results.is_file():
         return False
     scores = json.loads(results.read_text(encoding="utf-8"))
     job.log.line(f"done before: {headline(scores)} with {scores['views']} views · {job.folder}/report.html")
@@ -59,25 +62,47 @@ def finished(job: TrainJob) -> bool:
 
 
 @contextmanager
-def status_of(folder: Path) -> Iterator[None]:
-    """Keeps status.json of a run folder true: RUNNING in the block, DONE behind it, FAILED and why after an error.
+def start_of(config: DictConfig) -> Iterator[tuple[RunStatus, Watch]]:
+    """One start of a run, watched, its status.json kept true: DONE behind the block, after an error why not.
 
     The report is written in either case: what went wrong belongs into it.
     """
-    if not distributed.is_main():
-        yield
-        return
-    write_status(folder, "RUNNING")
+    folder = run_folder(config)
+    status = RunStatus(folder)
+    watch = Watch(
+        folder,
+        start_timeout_s=config.start_timeout,
+        step_timeout_s=config.step_timeout,
+        on_hang=lambda reason: status.end("FAILED", reason),
+    )
     try:
-        yield
+        with watch:
+            yield status, watch
+    except FolderInUse:
+        raise  # its status is another run's
+    except NlnetError as error:
+        status.end("PREEMPTED" if isinstance(error, Preempted) else "FAILED", message_of(error))
+        raise
+    except KeyboardInterrupt:
+        status.end("FAILED", "interrupted; the same command goes on from the last checkpoint")
+        raise
     except BaseException as error:
-        reason = str(error) if isinstance(error, NlnetError) else f"{type(error).__name__}: {error}"
-        write_status(folder, "FAILED", reason)
+        reason = f"{type(error).__name__}: {error}"
+        write_stacks(folder, reason, error)
+        status.end("FAILED", reason)
         raise
     else:
-        write_status(folder, "DONE")
+        status.end("DONE")
     finally:
+        if status.claimed and distributed.is_main():
+            _write_report(folder)
+
+
+def _write_report(folder: Path) -> None:
+    try:
         print(f"report: {write_run_report(folder)}", file=sys.stderr)
+    except OSError as error:  # a full disk, say: the run itself is done, or has failed for a better reason
+        print(f"warning: the report cannot be written ({error})", file=sys.stderr)
 
 
 def _say_costs(job: TrainJob) -> None:

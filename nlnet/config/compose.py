@@ -40,6 +40,10 @@ TOP_LEVEL = [
     "workers",
     "tensorboard",
     "keep_checkpoints",
+    "keep_every",
+    "start_timeout",
+    "step_timeout",
+    "worker_timeout",
     "runs",
     "experiment",
 ]

@@ -74,6 +74,7 @@ class Evaluation:
     device: torch.device
     workers: int
     clips_per_batch: int
+    asked_to_stop: Callable[[], bool] = lambda: False
 
     @property
     def activation(self) -> Activation:
@@ -96,6 +97,7 @@ class Evaluation:
                 self.activation,
                 keep_views,
             ),
+            asked_to_stop=self.asked_to_stop,
         )
 
     def write(self, folder: Path, predictions: Predictions, *, checkpoint: str, step: int) -> str:
@@ -135,6 +137,7 @@ def build_evaluation(
     workers: int,
     views: str = "views",
     clips_per_batch: int = 8,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """The evaluation of ``videos`` with the ``views`` (or ``validation``) of a ``data`` node."""
     return Evaluation(
@@ -146,6 +149,7 @@ def build_evaluation(
         device=device,
         workers=workers,
         clips_per_batch=clips_per_batch,
+        asked_to_stop=asked_to_stop,
     )
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import yaml
 import nlnet
 from nlnet.config.compose import flat
 from nlnet.distributed import world_size
-from nlnet.errors import ConfigError
+from nlnet.errors import FolderInUse
 
 # Keys that may differ when a run goes on in its folder: where things are and how they are shown, not what is computed.
 FREE = [
@@ -24,6 +23,10 @@ FREE = [
     "workers",
     "tensorboard",
     "keep_checkpoints",
+    "keep_every",
+    "start_timeout",
+    "step_timeout",
+    "worker_timeout",
     "experiment",
     "init.path",
     "model.init.weights",
@@ -36,6 +39,7 @@ FREE = [
     "trainer.log_every",
     "trainer.validate_every",
     "trainer.checkpoint_every",
+    "trainer.max_nonfinite",
 ]
 
 
@@ -57,7 +61,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
     """Makes the run folder, or goes on in one that holds the same run.
 
     Raises:
-        ConfigError: the folder holds another config; the differing keys are named.
+        FolderInUse: the folder holds another config; the differing keys are named.
     """
     path = folder / "config.yaml"
     if path.is_file() and any(folder.glob("checkpoints/*.pt")):  # a run that never got that far loses nothing
@@ -65,7 +69,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
         differ = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
         if differ:
             listed = ", ".join(f"{key} {old.get(key)} there, {new.get(key)} here" for key in differ[:5])
-            raise ConfigError(
+            raise FolderInUse(
                 f"{folder} holds another run: {listed}{' …' if len(differ) > 5 else ''}. Give this one another name "
                 "(name=…), or remove the folder"
             )
@@ -85,17 +89,3 @@ def environment() -> dict[str, Any]:
         "processes": world_size(),
         "threads": torch.get_num_threads(),
     }
-
-
-def write_status(folder: Path, state: str, reason: str = "") -> None:
-    """Writes status.json: RUNNING, DONE or FAILED and why."""
-    status = {"state": state, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    (folder / "status.json").write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
-
-
-def read_status(folder: Path) -> str:
-    """The state in status.json; empty where there is none that can be read."""
-    try:
-        return str(json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"])
-    except (OSError, ValueError, KeyError):
-        return ""

@@ -19,9 +19,11 @@ from nlnet.data.clips import TrainClips
 from nlnet.data.loader import train_loader
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
+from nlnet.engine.faults import Watch
 from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
 from nlnet.errors import CheckpointError, ConfigError, DataError, TooManyBadVideos
 from nlnet.loggers import RunLog
+from nlnet.status import RunStatus
 from nlnet.weights.transfer import transfer
 
 
@@ -42,8 +44,12 @@ def run_folder(config: DictConfig) -> Path:
     return Path(config.runs) / str(config.name) / f"s{config.seed}"
 
 
-def build_train(config: DictConfig) -> TrainJob:
+def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: Watch | None = None) -> TrainJob:
     """All objects of a training run, its folder made and every choice that was made for the user said.
+
+    Args:
+        status: takes the folder; None leaves it open to others.
+        watch: over the run, in a ``with`` block; None watches nothing.
 
     Raises:
         ConfigError, DataError, CheckpointError: before any work, naming the key, the file or the line.
@@ -52,9 +58,13 @@ def build_train(config: DictConfig) -> TrainJob:
     folder = run_folder(config)
     resolved = plain(config)
     device = distributed.device(config.device)
+    watch = watch or Watch()
     annotations = build_annotations(config.data)
     distributed.on_main(lambda: open_folder(folder, resolved))
+    before = status.claim() if status is not None else ""
     log = RunLog(folder, tensorboard=config.tensorboard)
+    if before == "CUT OFF":
+        log.line(f"{folder}: the last start was cut off without a word: killed, or the machine went down")
     settings: Settings = build(config.trainer)
     _check_loss(settings, annotations)
     _say_data(annotations, config, log)
@@ -75,7 +85,13 @@ def build_train(config: DictConfig) -> TrainJob:
     def evaluation(views: str) -> Evaluation:
         fitting = max(1, settings.batch_size // settings.accumulate // distributed.world_size())  # a training batch
         return build_evaluation(
-            config.data, annotations.val, views=views, device=device, workers=workers, clips_per_batch=fitting
+            config.data,
+            annotations.val,
+            views=views,
+            device=device,
+            workers=workers,
+            clips_per_batch=fitting,
+            asked_to_stop=watch.alive,
         )
 
     def batches(first_step: int, last_step: int) -> Any:
@@ -107,6 +123,7 @@ def build_train(config: DictConfig) -> TrainJob:
                 folder=folder,
             ),
             card=_card(resolved, annotations),
+            watch=watch,
         ),
         validate=lambda: validation(model).summary(),
         seed=config.seed,

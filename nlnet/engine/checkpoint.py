@@ -88,7 +88,7 @@ class CheckpointFolder:
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Writes the checkpoint of this step, points last.json to it and removes those that are no longer kept."""
         self.path.mkdir(parents=True, exist_ok=True)
-        path = self.path / f"step_{step:08d}.pt"
+        path = self.path / _name(step)
         save_checkpoint(path, state)
         pointer = json.dumps({"step": step, "file": path.name})
         write_atomically(self.path / "last.json", lambda temporary: _write_text(temporary, pointer))
@@ -113,8 +113,16 @@ class CheckpointFolder:
                 self.say(f"passed over: {error}")
         return None
 
+    def before(self, step: int) -> Path | None:
+        """The newest checkpoint of a step in front of this one."""
+        return next((path for path in self._newest_first() if path.name < _name(step)), None)
+
     def _newest_first(self) -> list[Path]:
         return sorted(self.path.glob("step_*.pt"), reverse=True)
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}.pt"
 
 
 def _digest_path(path: Path) -> Path:

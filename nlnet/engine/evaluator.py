@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nlnet import distributed
 from nlnet.engine.predictions import Label, Predictions, label_tensor
+from nlnet.errors import Preempted
 from nlnet.models.ensemble import MeanProbability
 from nlnet.models.pooling import GlobalPool
 from nlnet.ops.activation import Activation, Softmax
@@ -64,6 +65,7 @@ def evaluate(
     num_classes: int,
     clips_per_batch: int = 8,
     scoring: Scoring | None = None,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Predictions:
     """Scores this process' share of the videos and gathers all shares, on every process.
 
@@ -74,21 +76,31 @@ def evaluate(
         num_videos: N of the whole list.
         clips_per_batch: views in one forward pass, at most.
         scoring: None for the mean of the softmax of the model's logits.
+        asked_to_stop: asked with each stack of views; also the sign that this process is alive.
+
+    Raises:
+        Preempted: a process was asked to stop, on all of them.
     """
     scoring = scoring or Scoring()
     distributed.same_buffers(model)
     was_training = model.training
     model.eval()
     videos: dict[int, _Video] = {}
+    stopped = False
     with torch.inference_mode():
         for owners, clips in _packed(samples, videos, clips_per_batch):
             inputs = to_input(clips.to(device, non_blocking=True))
             logits_BK = scoring.pooling(model, inputs, scoring.activation).float().cpu()
             for index, logits_K in zip(owners, logits_BK, strict=True):
                 _add(videos[index], logits_K, scoring)
+            if stopped := asked_to_stop():
+                break
     model.train(was_training)
     mine = [(index, video.label, video.scores, video.error) for index, video in videos.items()]
-    predictions = _assemble(distributed.gather(mine), num_videos=num_videos, num_classes=num_classes)
+    shares = distributed.gather((stopped, mine))
+    if any(stopped for stopped, _ in shares):
+        raise Preempted("asked to stop in the middle of an evaluation; the same command does it again")
+    predictions = _assemble([share for _, share in shares], num_videos=num_videos, num_classes=num_classes)
     if not scoring.keep_views:
         return predictions
     kept = {index: torch.stack(video.logits) for index, video in videos.items() if video.logits}

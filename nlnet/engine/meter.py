@@ -49,7 +49,7 @@ class Meter:
         loss, clips, correct, labelled = distributed.sum_across(self._sums).tolist()
         seconds = max(time.perf_counter() - self._started - self._paused_s, 1e-9)
         values = {
-            "loss": loss / clips,
+            "loss": loss / clips if clips else float("nan"),
             **({"top1": correct / labelled} if labelled else {}),
             "clips_per_second": clips / seconds,
             "data_share": min(self._waited_s / seconds, 1.0),

@@ -36,6 +36,11 @@ class Precision:
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
+    @property
+    def judges_gradients(self) -> bool:
+        """Whether an infinite gradient means no more than a smaller loss scale for the next step (fp16)."""
+        return bool(self.scaler.is_enabled() and self.scaler.get_scale() >= 1)
+
     def step(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], *, clip: float | None) -> None:
         """Clips the gradients to the norm ``clip``, takes the optimiser's step and clears the gradients."""
         if clip is not None:

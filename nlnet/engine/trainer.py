@@ -2,13 +2,13 @@
 
 A run is a stream of samples: step s takes the samples s·batch … (s+1)·batch - 1, whoever computes them, and an epoch is
 one pass over the list, wherever a batch boundary falls. All randomness is a function of (seed, step or sample number),
-so the state of a run is its weights, its optimiser and the number of its step.
+so the state of a run is its weights, its optimiser and the number of its step: no generator has a state to keep.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from nlnet import distributed, metrics
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
+from nlnet.engine.faults import Watch
 from nlnet.engine.losses import CrossEntropy, Loss
 from nlnet.engine.meter import Meter
+from nlnet.engine.nonfinite import NonFiniteSteps, is_finite
 from nlnet.engine.precise_bn import measure_statistics
 from nlnet.engine.precision import Name, Precision
 from nlnet.engine.predictions import headline
-from nlnet.errors import CheckpointError, ConfigError, Diverged
+from nlnet.errors import CheckpointError, ConfigError, Preempted
 from nlnet.loggers import RunLog
 from nlnet.optim.schedules import Schedule
 
@@ -31,6 +33,7 @@ class Batch(Protocol):
 
     clips: Tensor
     labels: Tensor
+    indices: Tensor
     bad: Any
 
 
@@ -49,6 +52,8 @@ class Settings:
         validate_every, checkpoint_every: epochs between two; the end always has both.
         precise_bn: batches to measure the batch-norm statistics with in front of each validation and checkpoint;
             None keeps the running averages.
+        max_nonfinite: steps in a row whose loss or gradient is not finite, after which the run ends. Such steps do
+            not count: weights, optimiser and statistics stay as they were.
     """
 
     epochs: float
@@ -61,9 +66,11 @@ class Settings:
     validate_every: float = 1.0
     checkpoint_every: float = 1.0
     precise_bn: int | None = None
+    max_nonfinite: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every"):
+        positive = ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every")
+        for name in (*positive, "max_nonfinite"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"trainer.{name} must be above 0, not {getattr(self, name)}")
         if self.precise_bn is not None and self.precise_bn < 1:
@@ -88,17 +95,34 @@ class TrainData:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run writes. ``card`` describes the model in plain data and goes into every checkpoint."""
+    """What a run writes, and who watches over it.
+
+    ``card`` describes the model in plain data and goes into every checkpoint.
+    """
 
     log: RunLog
     checkpoints: CheckpointFolder
     bad_videos: BadVideos
     card: dict[str, Any]
+    watch: Watch = field(default_factory=Watch)
 
 
 def total_steps(settings: Settings, num_videos: int) -> int:
     """Optimiser steps of the whole run."""
     return math.ceil(settings.epochs * num_videos / settings.batch_size)
+
+
+class Share(NamedTuple):
+    """What a micro-batch of this process gave: its loss [], logits [B, K], labels and numbers of its videos [B]."""
+
+    loss: Tensor
+    logits: Tensor
+    labels: Tensor
+    indices: Tensor
+
+    def correct(self) -> Tensor | None:
+        """bool [B] for clips with one label."""
+        return metrics.in_top_k(self.logits.float(), self.labels, 1) if self.labels.ndim == 1 else None
 
 
 class Trainer:
@@ -132,34 +156,42 @@ class Trainer:
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.steps = total_steps(settings, data.num_videos)
         self.step = 0
+        self.nonfinite = NonFiniteSteps(
+            model, max_in_a_row=settings.max_nonfinite, names=files.bad_videos.names, log=files.log
+        )
+        self.pending = False  # what is due behind the last step is still to be done
+        self.asked = False  # some process was asked to stop
         self.best: float | None = None
         self.meter = Meter(self.device)
 
     # The loop -----------------------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Trains from the newest checkpoint, or from the start, to the last step."""
+        """Trains from the newest checkpoint, or from the start, to the last step.
+
+        Raises:
+            Preempted: the process was asked to stop, and all of them have saved one checkpoint together.
+        """
         self.resume()
         self.replica = distributed.replicate(self.model, self.device)
         self.model.train()
         batches = iter(self.data.batches(self.step, self.steps))
+        if self.pending:
+            self.finish_step()
         while self.step < self.steps:
             self.train_step(batches)
             if self.step % self.settings.log_every == 0 or self.step == self.steps:
                 self.log()
             with self.meter.paused():
-                if self.due(self.settings.validate_every) or self.due(self.settings.checkpoint_every):
-                    self.measure_batch_norm()
-                if self.validate is not None and self.due(self.settings.validate_every):
-                    self.keep_best(self.validate())
-                if self.due(self.settings.checkpoint_every):
-                    self.save()
+                self.finish_step()
 
     def train_step(self, batches: Iterator[Batch]) -> None:
-        """One optimiser step over ``accumulate`` micro-batches."""
+        """One optimiser step over ``accumulate`` micro-batches, if they are finite on all processes."""
         self.seed_model()
+        self.nonfinite.before_step()
         for group, base in zip(self.optimizer.param_groups, self.base_lr, strict=True):
             group["lr"] = base * self.schedule(self.step / self.steps)
+        shares: list[Share] = []
         for micro in range(self.settings.accumulate):
             with self.meter.waiting():
                 batch = next(batches)
@@ -170,17 +202,57 @@ class Trainer:
                 logits = self.replica(self.data.to_input(batch.clips.to(self.device, non_blocking=True)))
                 loss = self.settings.loss(logits.float(), labels)
                 self.precision.backward(loss / self.settings.accumulate)
-            one_each = labels.ndim == 1
-            correct = metrics.in_top_k(logits.detach().float(), labels, 1) if one_each else None
-            self.meter.add(loss.detach(), len(labels), correct)
-        self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
+            shares.append(Share(loss.detach(), logits.detach(), labels, batch.indices))
+        if self.agree_on_step(shares):
+            self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
+            for share in shares:
+                self.meter.add(share.loss, len(share.labels), share.correct())
         self.step += 1
+
+    def finish_step(self) -> None:
+        """What is due behind a step: precise batch norm, validation, a checkpoint, and the end if one is asked for."""
+        validate, save = self.due(self.settings.validate_every), self.due(self.settings.checkpoint_every)
+        if self.nonfinite.in_a_row and self.step < self.steps:
+            save = False  # its weights may be why; what is kept must be sound
+        try:
+            if self.asked:
+                raise Preempted("asked to stop")
+            if validate or save:
+                self.measure_batch_norm()
+            if self.validate is not None and validate:
+                self.keep_best(self.validate())
+        except Preempted:
+            self.pending = True
+            self.save()
+            raise Preempted(f"asked to stop after step {self.step} of {self.steps}; the same command goes on") from None
+        self.pending = False
+        if save:
+            self.save()
+
+    def agree_on_step(self, shares: Sequence["Share"]) -> bool:
+        """One vote of all processes: whether this step counts, and whether any of them was asked to stop."""
+        losses = [share.loss for share in shares]
+        gradients = () if self.precision.judges_gradients else self.model.parameters()
+        asked = torch.tensor(self.files.watch.alive(), device=self.device)
+        wrong, self.asked = distributed.any_of(torch.stack([~is_finite(losses, gradients), asked]))
+        if not wrong:
+            self.nonfinite.in_a_row = 0
+            return True
+        self.nonfinite.leave_out(
+            self.step + 1,
+            losses=losses,
+            indices=[share.indices for share in shares],
+            first_sample=self.step * self.settings.batch_size,
+            # Finite steps have followed it: its weights are sound.
+            checkpoint=distributed.on_main(lambda: self.files.checkpoints.before(self.step - self.nonfinite.in_a_row)),
+        )
+        return False
 
     def seed_model(self) -> None:
         """Makes what is random inside the model (dropout) a function of the seed, the step and the process."""
         torch.manual_seed(self.seed * 1_000_003 + self.step * 4_099 + distributed.rank())
 
-    # At step boundaries, on all processes together ----------------------------------------------------------------
+    # On all processes together -----------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> float:
@@ -210,15 +282,14 @@ class Trainer:
         self.files.log.line(f"precise batch norm: {layers} layers, {self.settings.precise_bn} batches")
 
     def log(self) -> None:
-        """Writes the numbers since the last time, shares the bad videos, and stops a diverged run.
+        """Writes the numbers since the last time and shares the bad videos.
 
         Raises:
-            Diverged: the loss is not finite.
             TooManyBadVideos: see ``BadVideos.share``.
         """
         values = self.meter.read()
         lr = self.optimizer.param_groups[0]["lr"]
-        left = (self.steps - self.step) * self.settings.batch_size / values["clips_per_second"]
+        left = (self.steps - self.step) * self.settings.batch_size / max(values["clips_per_second"], 1e-9)
         top1 = f"top-1 {values['top1']:.1%} · " if "top1" in values else ""
         self.files.log.record("train", self.step, epoch=self.epoch, lr=lr, **values)
         self.files.log.line(
@@ -228,11 +299,6 @@ class Trainer:
         )
         if new := self.files.bad_videos.share():
             self.files.log.line(f"{new} more bad videos were replaced; see {self.files.bad_videos.path}")
-        if not math.isfinite(values["loss"]):
-            raise Diverged(
-                f"the loss is {values['loss']} at step {self.step}: the run has diverged. Lower optim.lr, add "
-                "schedule.warmup, or set trainer.clip_gradient; the last checkpoint is untouched"
-            )
 
     def keep_best(self, scores: dict[str, float]) -> None:
         """Logs a validation and keeps the weights if they are the best so far."""
@@ -249,10 +315,8 @@ class Trainer:
                 self.files.checkpoints.save_best(weights)
 
     def save(self) -> None:
-        """Writes a checkpoint: the main process writes, the others wait."""
-        if distributed.is_main():
-            self.files.checkpoints.save(self.step, self.state_dict())
-        distributed.barrier()
+        """Writes a checkpoint: the main process writes, the others wait, and share its error if there is one."""
+        distributed.on_main(lambda: self.files.checkpoints.save(self.step, self.state_dict()))
 
     def resume(self) -> None:
         """Continues from the newest valid checkpoint, if there is one, with the same state on all processes."""
@@ -270,6 +334,8 @@ class Trainer:
         return {
             "step": self.step,
             "best": self.best,
+            "pending": self.pending,
+            "nonfinite": self.nonfinite.in_a_row,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
@@ -281,6 +347,7 @@ class Trainer:
         if state["card"]["identity"] != self.files.card["identity"]:
             raise CheckpointError("the checkpoint in this run folder was made by another run; choose another name=…")
         self.step, self.best = state["step"], state["best"]
+        self.pending, self.nonfinite.in_a_row = state["pending"], state["nonfinite"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])

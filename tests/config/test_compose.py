@@ -89,7 +89,7 @@ def test_stored_configs_take_values_and_whole_groups() -> None:
         override_stored(stored, ["data.rot=1"])
 
 
-@pytest.mark.parametrize("target", ["os.system", "nlnet.config.runs.write_status", "nlnet.models.cost.copy.deepcopy"])
+@pytest.mark.parametrize("target", ["os.system", "nlnet.config.runs.open_folder", "nlnet.models.cost.copy.deepcopy"])
 def test_what_a_checkpoint_names_is_only_ours(target: str) -> None:
     config = compose("train", ["data.root=x", "model/init=scratch"])
     config.model.non_local.pairwise._target_ = target

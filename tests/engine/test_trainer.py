@@ -82,7 +82,7 @@ def test_clips_with_several_labels_train_without_a_top1(make_trainer: MakeTraine
 
     def several(*steps: int) -> Iterator[Batch]:
         for batch in single(*steps):
-            yield Batch(batch.clips, several_labels(batch.labels), batch.bad)
+            yield batch._replace(labels=several_labels(batch.labels))
 
     trainer.data = replace(trainer.data, batches=several)
     trainer.fit()
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(make_trainer: MakeTrainer) -> No
     model = network()
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    trainer = make_trainer(model=model)
+    trainer = make_trainer(model=model, max_nonfinite=2)
     with pytest.raises(Diverged, match="step 2"):
         trainer.fit()
     assert Diverged.exit_code == 3
