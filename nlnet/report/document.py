@@ -81,14 +81,34 @@ def picture(figure: Figure, caption_text: str) -> str:
 
 def image(png: bytes, *, alternative_text: str) -> str:
     """A PNG inside the page, at its own size up to the width of the page's text."""
-    # Width and height stand at fixed places of every PNG: the first chunk after the signature.
-    width, height = struct.unpack(">II", png[16:24])
-    source = base64.b64encode(png).decode("ascii")
+    source, width, height = _embedded(png)
     shown = min(width, PAGE_PIXELS)
     return scroll(
-        f'<div class="sheet"><img src="data:image/png;base64,{source}" width="{shown}" '
+        f'<div class="sheet"><img src="{source}" width="{shown}" '
         f'height="{round(height * shown / width)}" alt="{escape(alternative_text)}"></div>'
     )
+
+
+def captioned_image(png: bytes, *, caption_text: str) -> str:
+    """A PNG that shrinks with the page, and what it shows below it."""
+    source, width, height = _embedded(png)
+    text = escape(caption_text)
+    return (
+        f'<figure><img src="{source}" width="{width}" height="{height}" alt="{text}"><figcaption>{text}</figcaption>'
+        "</figure>"
+    )
+
+
+def side_by_side(figures_markup: Sequence[str]) -> str:
+    """Figures in as many columns as there is room for."""
+    return f'<div class="plots shots">{"".join(figures_markup)}</div>' if figures_markup else ""
+
+
+def _embedded(png: bytes) -> tuple[str, int, int]:
+    """Address with the picture in it, width and height."""
+    # Width and height stand at fixed places of every PNG: the first chunk after the signature.
+    width, height = struct.unpack(">II", png[16:24])
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}", width, height
 
 
 def legend(entries: Sequence[tuple[str, str, str]]) -> str:

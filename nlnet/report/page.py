@@ -32,7 +32,7 @@ def write_run_report(run_folder: str | Path) -> Path:
         run_sections.contact_sheet(run, "Clips as the network saw them in training"),
         run_sections.confusion(run, shown, predictions, classes),
         run_sections.per_class(run, shown),
-        run_sections.mistakes(predictions, classes),
+        run_sections.mistakes(run, shown, predictions, classes),
         run_sections.costs(run),
         run_sections.bad_videos(run, shown),
         run_sections.folded(run),

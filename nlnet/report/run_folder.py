@@ -74,6 +74,10 @@ class RunFolder:
     def config(self) -> str:
         return read_text(self.path / "config.yaml")
 
+    def differences(self) -> Mapping[str, Any]:
+        """Keys of the config that differ from the defaults -> [default, here]; None for a key that is not there."""
+        return read_mapping(self.path / "differences.json")
+
     def classes(self) -> tuple[str, ...]:
         """Names in the order of their labels, from classes.txt; empty when the file is missing."""
         text = read_text(self.path / "classes.txt").rstrip()
@@ -103,17 +107,27 @@ class RunFolder:
         return [by_step[step] for step in sorted(by_step)]
 
     def views(self) -> tuple[str, ...]:
-        """Names of the evaluations with a usable result, most views first: ('10x3', '1x1')."""
-        names = (file.parent.name for file in (self.path / "eval").glob(f"*/{RESULTS_FILE}"))
+        """Names of the evaluations with a usable result, most views first: ('10x3', '1x1').
+
+        A folder that holds nothing but the results of one test (``nlnet test --out``) has that one.
+        """
+        names = [file.parent.name for file in (self.path / "eval").glob(f"*/{RESULTS_FILE}")]
+        if not names and isinstance(alone := read_mapping(self.path / RESULTS_FILE).get("views"), str):
+            names = [alone]
         return tuple(sorted((name for name in names if self.results(name)), key=lambda name: (-num_views(name), name)))
+
+    def evaluation(self, views: str) -> Path:
+        """Where the files of one evaluation are."""
+        folder = self.path / "eval" / views
+        return folder if folder.is_dir() or not (self.path / RESULTS_FILE).is_file() else self.path
 
     def results(self, views: str) -> Mapping[str, Any]:
         """results.json of one evaluation; empty unless it has a finite top-1 or, for several labels, mAP."""
-        results = read_mapping(self.path / "eval" / views / RESULTS_FILE)
+        results = read_mapping(self.evaluation(views) / RESULTS_FILE)
         return results if number(results, "top1") is not None or number(results, "map") is not None else {}
 
     def per_class(self, views: str) -> list[Mapping[str, str]]:
-        return read_csv(self.path / "eval" / views / PER_CLASS_FILE, required=("class", "videos"))
+        return read_csv(self.evaluation(views) / PER_CLASS_FILE, required=("class", "videos"))
 
     def bad_videos(self) -> list[Mapping[str, str]]:
         """Path and reason of each training video that could not be decoded."""
@@ -121,7 +135,7 @@ class RunFolder:
 
     def unscored(self, views: str) -> list[Mapping[str, str]]:
         """Path and reason of each video of an evaluation that could not be decoded."""
-        return read_csv(self.path / "eval" / views / UNSCORED_FILE, required=("path", "reason"))
+        return read_csv(self.evaluation(views) / UNSCORED_FILE, required=("path", "reason"))
 
     def contact_sheet(self) -> bytes:
         """The PNG, or no bytes when it is missing or not whole."""
@@ -135,7 +149,7 @@ class RunFolder:
     def predictions(self, views: str) -> Predictions | None:
         """Scores and labels of the videos of one evaluation, where each has one label."""
         try:
-            with np.load(self.path / "eval" / views / PREDICTIONS_FILE, allow_pickle=False) as arrays:
+            with np.load(self.evaluation(views) / PREDICTIONS_FILE, allow_pickle=False) as arrays:
                 scores, labels = np.asarray(arrays["scores"]), np.asarray(arrays["labels"])
                 scored, paths = np.asarray(arrays["scored"], dtype=bool), np.asarray(arrays["paths"])
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):

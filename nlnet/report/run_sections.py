@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from nlnet.report import document
 from nlnet.report.confusion import MAX_CLASSES, confused_pairs, count_confusions, draw_confusion
 from nlnet.report.curves import draw_learning_curves, legend
+from nlnet.report.mistakes import pictures, worst_mistakes
 from nlnet.report.run_folder import (
     BAD_VIDEOS_FILE,
     PER_CLASS_FILE,
@@ -170,15 +171,14 @@ def _precision_row(record: Mapping[str, str]) -> list[Cell]:
     return [record["class"], videos, precision]
 
 
-def mistakes(predictions: Predictions | None, classes: Sequence[str]) -> str:
-    """The wrong answers given with the highest scores."""
+def mistakes(run: RunFolder, views: str, predictions: Predictions | None, classes: Sequence[str]) -> str:
+    """The wrong answers given with the highest scores, the first of them in pictures."""
     if predictions is None:
         return ""
-    predicted = predictions.predicted()
-    wrong = ((predicted != predictions.labels) & predictions.scored).nonzero()[0]
-    if not len(wrong):
+    worst = worst_mistakes(predictions, limit=MAX_MISTAKES)
+    if not worst:
         return ""
-    worst = sorted(wrong, key=lambda video: (-predictions.scores[video, predicted[video]], video))[:MAX_MISTAKES]
+    predicted = predictions.predicted()
     rows: list[list[Cell]] = [
         [
             predictions.paths[video],
@@ -191,8 +191,27 @@ def mistakes(predictions: Predictions | None, classes: Sequence[str]) -> str:
     ]
     columns: list[str | Column] = ["video", "true", "predicted"]
     columns += [Column("score", decimals=2), Column("score of the true class", decimals=2)]
-    text = f"{len(wrong)} of {int(predictions.scored.sum())} scored videos are wrong; the surest errors first."
-    return document.section("Worst mistakes", document.note(text), document.scroll(Table(columns, rows).to_html()))
+    scored = predictions.scored
+    wrong = int(((predicted != predictions.labels) & scored).sum())
+    drawn = [
+        document.captioned_image(
+            png,
+            caption_text=f"{predictions.paths[video]}: {classes[predictions.labels[video]]}, taken for "
+            f"{classes[predicted[video]]} ({predictions.scores[video, predicted[video]]:.2f})",
+        )
+        for video, png in pictures(run, views, worst).items()
+    ]
+    seen = (
+        "Below the frames of a clip stands what the last non-local block attends to from the position that it changes "
+        "most or, for a network without blocks, what speaks for the class it was taken for."
+    )
+    return document.section(
+        "Worst mistakes",
+        document.note(f"{wrong} of {int(scored.sum())} scored videos are wrong; the surest errors first."),
+        document.note(seen) if drawn else "",
+        document.side_by_side(drawn),
+        document.scroll(Table(columns, rows).to_html()),
+    )
 
 
 def costs(run: RunFolder) -> str:
@@ -231,14 +250,25 @@ def bad_videos(run: RunFolder, views: str) -> str:
 
 
 def folded(run: RunFolder) -> str:
-    """Config and environment, closed until clicked."""
-    config, environment = run.config(), run.environment()
+    """What was chosen, the whole config and the environment, closed until clicked."""
+    config, environment, differences = run.config(), run.environment(), run.differences()
+    changed: list[list[Cell]] = [
+        [key, *(ABSENT if value is None else json.dumps(value, ensure_ascii=False) for value in pair)]
+        for key, pair in differences.items()
+        if isinstance(pair, list) and len(pair) == 2
+    ]
     values: list[list[Cell]] = [
         [str(key), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
         for key, value in environment.items()
     ]
     return document.section(
         "How it was made",
+        document.details(
+            f"Differences from the default config ({len(changed)} keys)",
+            document.scroll(Table(["key", "default", "here"], changed).to_html()),
+        )
+        if changed
+        else "",
         document.details("Config, as resolved", document.preformatted(config)) if config else "",
         document.details("Environment", document.scroll(Table(["what", "value"], values).to_html())) if values else "",
     )
