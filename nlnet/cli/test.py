@@ -21,6 +21,7 @@ from nlnet.config.evaluation import (
 )
 from nlnet.config.models import load_model
 from nlnet.errors import ConfigError
+from nlnet.report.page import write_run_report
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,10 +55,14 @@ def main(arguments: Sequence[str]) -> int:
             workers=choose_workers(config.workers, say=print if distributed.is_main() else lambda text: None),
         )
         predictions = evaluation(trained.model.to(device), keep_views=options.store_views)
-        folder = options.out or trained.path.parent.parent / "eval" / evaluation.views.name
-        line = evaluation.write(folder, predictions, checkpoint=trained.path.name, step=trained.step)
+        run = trained.path.parent.parent
+        folder = options.out or run / "eval" / evaluation.views.name
+        line = evaluation.write(
+            folder, predictions, model=trained.model, checkpoint=trained.path.name, step=trained.step
+        )
         if distributed.is_main():
             print(line)
+            print(f"report: {write_run_report(options.out or run)}")
     return 0
 
 

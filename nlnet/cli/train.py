@@ -47,7 +47,8 @@ def train(job: TrainJob) -> None:
         _write_contact_sheet(job)
     job.trainer.fit()
     folder = job.folder / "eval" / job.test.views.name
-    job.log.line(job.test.write(folder, job.test(job.model), checkpoint="last", step=job.trainer.step))
+    predictions = job.test(job.model)
+    job.log.line(job.test.write(folder, predictions, model=job.model, checkpoint="last", step=job.trainer.step))
     job.log.close()
 
 

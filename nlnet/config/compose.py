@@ -170,6 +170,17 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
+def differences(config: DictConfig) -> dict[str, list[Any]]:
+    """Keys of a training config that are not as in the plain ``nlnet train`` -> [there, here], unresolved.
+
+    None stands for a key that is not there.
+    """
+    plainest, own = (flat(OmegaConf.to_container(node, resolve=False)) for node in (compose("train", []), config))
+    return {
+        key: [plainest.get(key), own.get(key)] for key in sorted({*plainest, *own}) if plainest.get(key) != own.get(key)
+    }
+
+
 def override_stored(stored: DictConfig, overrides: Sequence[str], *, config_dir: str | None = None) -> DictConfig:
     """Overrides on a config that was composed earlier: ``key=value``, and ``group=option`` for a whole node.
 

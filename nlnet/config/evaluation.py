@@ -9,21 +9,23 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from nlnet import distributed
 from nlnet.config.compose import build, compose, plain
 from nlnet.data.annotations import Annotations, VideoList
 from nlnet.data.clips import EvalClips
+from nlnet.data.decoders import Decoder
 from nlnet.data.loader import eval_loader
 from nlnet.data.transforms import EvalViews
 from nlnet.engine.evaluator import Scoring, evaluate
 from nlnet.engine.predictions import Predictions, headline, write_results
 from nlnet.engine.view_scores import VIEWS_FILE, ViewScores
-from nlnet.errors import DataError
+from nlnet.errors import ConfigError, DataError
 from nlnet.models.ensemble import MeanProbability
 from nlnet.models.pooling import GlobalPool
 from nlnet.ops.activation import Activation, Sigmoid, Softmax
+from nlnet.report.mistakes import draw_mistakes
 
 
 def build_annotations(data: DictConfig) -> Annotations:
@@ -100,10 +102,10 @@ class Evaluation:
             asked_to_stop=self.asked_to_stop,
         )
 
-    def write(self, folder: Path, predictions: Predictions, *, checkpoint: str, step: int) -> str:
+    def write(self, folder: Path, predictions: Predictions, *, model: nn.Module, checkpoint: str, step: int) -> str:
         """Writes the results into ``folder``, on the main process, and returns them as a line for people.
 
-        The scores of the single views too, where the predictions have them.
+        The scores of the single views too, where the predictions have them, and pictures of the model's mistakes.
         """
         names = tuple(video.name for video in self.videos.videos)
         if distributed.is_main():
@@ -118,7 +120,27 @@ class Evaluation:
             if predictions.view_logits is not None:
                 shape = (self.views.clips, self.views.crops.num_crops)
                 ViewScores(predictions, *shape, self.activation, names, tuple(self.videos.classes)).save(folder)
+            draw_mistakes(folder, model, read=self._clip, to_input=self.to_input, device=self.device)
         return result_line(self.views.name, predictions, folder)
+
+    def _clip(self, number: int) -> Tensor:
+        """The middle view of a video of the list: uint8 [T, H, W, 3]."""
+        return read_view(self.videos.videos[number].path, self.decoder, self.views)
+
+
+def read_view(path: str, decoder: Decoder, views: EvalViews, *, number: int | None = None) -> Tensor:
+    """One view of a video, by its number from 0, or else the one in the middle: uint8 [T, H, W, 3].
+
+    Raises:
+        VideoError: it cannot be decoded.
+        ConfigError: the protocol has fewer views.
+    """
+    with decoder.open(path) as reader:
+        listed = views(reader.info)
+        number = len(listed) // 2 if number is None else number
+        if not 0 <= number < len(listed):
+            raise ConfigError(f"view {number}: the protocol has the views 0 to {len(listed) - 1}")
+        return torch.from_numpy(reader.read(listed[number]))
 
 
 def result_line(views: str, predictions: Predictions, folder: Path) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nlnet import distributed
 from nlnet.config.compose import build, check, override_stored, plain
-from nlnet.config.evaluation import build_evaluation
+from nlnet.config.evaluation import build_evaluation, read_view
 from nlnet.data.annotations import Label, Video, VideoList
 from nlnet.data.transforms import EvalViews, Normalize
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
@@ -96,12 +96,7 @@ class TrainedModel:
             VideoError: it cannot be decoded.
             ConfigError: the protocol has fewer views.
         """
-        with build(self._data(views).decoder).open(str(video)) as reader:
-            listed = self.views(views)(reader.info)
-            number = len(listed) // 2 if number is None else number
-            if not 0 <= number < len(listed):
-                raise ConfigError(f"view {number}: the protocol has the views 0 to {len(listed) - 1}")
-            return torch.from_numpy(reader.read(listed[number]))
+        return read_view(str(video), build(self._data(views).decoder), self.views(views), number=number)
 
     def features(self, clip: Tensor, *, stage: str | None = None) -> Tensor:
         """What the network makes of clips, before the classifier: [B, C], the mean over all positions.

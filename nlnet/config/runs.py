@@ -57,8 +57,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def open_folder(folder: Path, config: dict[str, Any]) -> None:
+def open_folder(folder: Path, config: dict[str, Any], differences: dict[str, list[Any]]) -> None:
     """Makes the run folder, or goes on in one that holds the same run.
+
+    ``differences`` from the default config are kept for the report.
 
     Raises:
         FolderInUse: the folder holds another config; the differing keys are named.
@@ -75,6 +77,8 @@ def open_folder(folder: Path, config: dict[str, Any]) -> None:
             )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = json.dumps(differences, indent=2, ensure_ascii=False)
+    (folder / "differences.json").write_text(text + "\n", encoding="utf-8")
     (folder / "env.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
 
 

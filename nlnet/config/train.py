@@ -10,7 +10,7 @@ from torch import nn
 
 import nlnet
 from nlnet import distributed
-from nlnet.config.compose import build, check, plain
+from nlnet.config.compose import build, check, differences, plain
 from nlnet.config.evaluation import Evaluation, build_annotations, build_evaluation, choose_workers
 from nlnet.config.models import build_model, find_checkpoint
 from nlnet.config.runs import digest, identity, open_folder
@@ -60,7 +60,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
     device = distributed.device(config.device)
     watch = watch or Watch()
     annotations = build_annotations(config.data)
-    distributed.on_main(lambda: open_folder(folder, resolved))
+    distributed.on_main(lambda: open_folder(folder, resolved, differences(config)))
     before = status.claim() if status is not None else ""
     log = RunLog(folder, tensorboard=config.tensorboard)
     if before == "CUT OFF":

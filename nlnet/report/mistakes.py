@@ -17,7 +17,7 @@ from nlnet.models.looking import Grid, Look, class_activation
 from nlnet.report.contact_sheet import choose_frames, fit_frames
 from nlnet.report.heat import over_pixels, overlay
 from nlnet.report.pictures import to_png
-from nlnet.report.run_folder import Predictions, RunFolder
+from nlnet.report.run_folder import Predictions, RunFolder, read_png, read_predictions
 
 MAX_PICTURES = 8
 FRAMES = 6
@@ -37,15 +37,14 @@ def picture_file(video: int) -> str:
 
 
 def draw_mistakes(
-    run: RunFolder,
-    views: str,
+    folder: Path,
     model: nn.Module,
     *,
     read: Callable[[int], Tensor],
     to_input: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> list[Path]:
-    """Draws the worst mistakes of an evaluation into its folder, replacing those of an earlier one.
+    """Draws the worst mistakes of an evaluation into its ``folder``, replacing those of an earlier one.
 
     Frames of a clip and, below, what the last non-local block attends to from the position that it changes most; for
     a network without blocks, what speaks for the class that it took the video for.
@@ -54,10 +53,9 @@ def draw_mistakes(
         read: number of a video -> one of its clips, uint8 [T, H, W, 3].
         to_input: uint8 [B, T, H, W, 3] -> the model's input [B, 3, T, H, W].
     """
-    folder = run.evaluation(views)
     for old in folder.glob("mistakes/*.png"):
         old.unlink()
-    predictions = run.predictions(views)
+    predictions = read_predictions(folder)
     if predictions is None:
         return []
     predicted = predictions.predicted()
@@ -101,10 +99,5 @@ def _picture(clip: NDArray[np.uint8], weights: NDArray[np.float32], grid: Grid) 
 
 def pictures(run: RunFolder, views: str, videos: list[int]) -> Mapping[int, bytes]:
     """The PNG of each of these videos that has one."""
-    found = {}
-    for video in videos:
-        try:
-            found[video] = (run.evaluation(views) / picture_file(video)).read_bytes()
-        except OSError:
-            continue
-    return found
+    found = {video: read_png(run.evaluation(views) / picture_file(video)) for video in videos}
+    return {video: png for video, png in found.items() if png}

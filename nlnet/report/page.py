@@ -24,7 +24,7 @@ def write_run_report(run_folder: str | Path) -> Path:
     views = run.views()
     shown = views[0] if views else ""
     predictions = run.predictions(shown) if shown else None
-    classes = run_sections.class_names(run, predictions)
+    classes = run_sections.class_names(run, shown, predictions)
     body = [
         run_sections.heading(run, shown),
         run_sections.evaluations(run, views),

@@ -139,31 +139,11 @@ class RunFolder:
 
     def contact_sheet(self) -> bytes:
         """The PNG, or no bytes when it is missing or not whole."""
-        try:
-            data = (self.path / "contact_sheet.png").read_bytes()
-        except OSError:
-            return b""
-        whole = data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
-        return data if whole else b""
+        return read_png(self.path / "contact_sheet.png")
 
     def predictions(self, views: str) -> Predictions | None:
         """Scores and labels of the videos of one evaluation, where each has one label."""
-        try:
-            with np.load(self.evaluation(views) / PREDICTIONS_FILE, allow_pickle=False) as arrays:
-                scores, labels = np.asarray(arrays["scores"]), np.asarray(arrays["labels"])
-                scored, paths = np.asarray(arrays["scored"], dtype=bool), np.asarray(arrays["paths"])
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
-            return None
-        num_videos = len(labels)
-        fits = (
-            scores.ndim == 2
-            and labels.ndim == 1
-            and scores.shape[1] > 0
-            and len(scores) == len(scored) == len(paths) == num_videos
-        )
-        if not fits or (num_videos and not 0 <= labels.min() <= labels.max() < scores.shape[1]):
-            return None
-        return Predictions(scores, labels, scored, tuple(str(path) for path in paths))
+        return read_predictions(self.evaluation(views))
 
 
 def number(record: Mapping[str, Any], key: str) -> float | None:
@@ -172,6 +152,26 @@ def number(record: Mapping[str, Any], key: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def read_predictions(evaluation: Path) -> Predictions | None:
+    """Scores and labels of the videos of one evaluation's folder, where each video has one label."""
+    try:
+        with np.load(evaluation / PREDICTIONS_FILE, allow_pickle=False) as arrays:
+            scores, labels = np.asarray(arrays["scores"]), np.asarray(arrays["labels"])
+            scored, paths = np.asarray(arrays["scored"], dtype=bool), np.asarray(arrays["paths"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None
+    num_videos = len(labels)
+    fits = (
+        scores.ndim == 2
+        and labels.ndim == 1
+        and scores.shape[1] > 0
+        and len(scores) == len(scored) == len(paths) == num_videos
+    )
+    if not fits or (num_videos and not 0 <= labels.min() <= labels.max() < scores.shape[1]):
+        return None
+    return Predictions(scores, labels, scored, tuple(str(path) for path in paths))
 
 
 def num_views(name: str) -> int:
@@ -186,6 +186,16 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def read_png(path: Path) -> bytes:
+    """The PNG, or no bytes when it is missing or not whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return b""
+    whole = data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")
+    return data if whole else b""
 
 
 def parse_mapping(text: str) -> Mapping[str, Any]:

@@ -28,9 +28,9 @@ MAX_PAIRS = 12
 MAX_BAD_VIDEOS = 50
 
 
-def class_names(run: RunFolder, predictions: Predictions | None) -> list[str]:
-    """One name per class: from classes.txt, and 'class 7' where it has none."""
-    names = list(run.classes())
+def class_names(run: RunFolder, views: str, predictions: Predictions | None) -> list[str]:
+    """One name per class: from classes.txt, or else per_class.csv, and 'class 7' where they have none."""
+    names = list(run.classes()) or [record["class"] for record in run.per_class(views)]
     num_classes = predictions.num_classes if predictions else len(names)
     return [names[index] if index < len(names) else f"class {index}" for index in range(num_classes)]
 
