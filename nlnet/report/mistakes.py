@@ -61,14 +61,14 @@ def draw_mistakes(
     predicted = predictions.predicted()
     written = []
     for video in worst_mistakes(predictions, limit=MAX_PICTURES):
+        path = folder / picture_file(video)
         try:
             clip = read(video)
-        except VideoError:  # it was readable in the evaluation, and the picture is a courtesy
+            weights, grid = _seen(model, to_input(clip[None].to(device)), int(predicted[video]))
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(_picture(clip.numpy(), weights, grid))
+        except (VideoError, OSError):  # a video that has gone since, a full disk: the picture is a courtesy
             continue
-        weights, grid = _seen(model, to_input(clip[None].to(device)), int(predicted[video]))
-        path = folder / picture_file(video)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(_picture(clip.numpy(), weights, grid))
         written.append(path)
     return written
 
