@@ -15,6 +15,18 @@ def in_top_k(scores_NK: Tensor, labels_N: Tensor, k: int) -> Tensor:
     return (at_least_as_good_N <= k) & own_N1[:, 0].isfinite()
 
 
+def share_at_top_1(scores_NK: Tensor, targets: Tensor) -> Tensor:
+    """[N, K], labels [N] or shares of the classes [N, K] -> [N]: the share of the class with the best score.
+
+    For labels, 1 where ``in_top_k`` is true and 0 elsewhere; for clips that show several classes in shares that sum to
+    one (mixup), how much of the clip is of the class named. Ties and NaN win nothing.
+    """
+    if targets.ndim == 1:
+        return in_top_k(scores_NK, targets, 1).float()
+    best_N = scores_NK.argmax(1)  # of a NaN, where there is one
+    return targets.gather(1, best_N[:, None])[:, 0] * in_top_k(scores_NK, best_N, 1)
+
+
 def per_class_counts(scores_NK: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
     """[N, K], [N] -> (videos [K], of these correct at top-1 [K])."""
     classes = scores_NK.shape[1]

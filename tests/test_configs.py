@@ -42,7 +42,7 @@ def test_every_option_composes_and_builds(option: str) -> None:
         with torch.device("meta"):
             build_model(config.model, num_classes=5)
     elif group == "data" or group.startswith("data/"):
-        for part in ("augment", "views", "validation", "normalize", "decoder"):
+        for part in ("augment", "pixels", "mix", "order", "views", "validation", "normalize", "decoder"):
             build(config.data[part])
     else:
         for part in ("schedule", "trainer"):

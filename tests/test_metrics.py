@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nlnet.metrics import average_precision, in_top_k, mean_average_precision, mean_class_accuracy, per_class_counts
+from nlnet.metrics import (
+    average_precision,
+    in_top_k,
+    mean_average_precision,
+    mean_class_accuracy,
+    per_class_counts,
+    share_at_top_1,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -53,6 +60,16 @@ def test_no_videos() -> None:
     scores, labels = torch.empty(0, 3), torch.empty(0, dtype=torch.int64)
     assert in_top_k(scores, labels, 1).shape == (0,)
     assert [counts.tolist() for counts in per_class_counts(scores, labels)] == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_share_at_top_1_is_top_1_for_labels_and_the_share_for_mixed_clips() -> None:
+    scores = torch.tensor([[3.0, 1, 2], [0, 1, 1], [1, NAN, 0], [INF, 0, 0], [0, 5, 1]])
+    labels = torch.tensor([0, 1, 0, 0, 1])
+    assert share_at_top_1(scores, labels).tolist() == in_top_k(scores, labels, 1).float().tolist() == [1, 0, 0, 0, 1]
+    hard = torch.nn.functional.one_hot(labels, 3).float()
+    assert share_at_top_1(scores, hard).tolist() == [1, 0, 0, 0, 1]
+    mixed = torch.tensor([[0.75, 0.25, 0], [0.5, 0.5, 0], [1, 0, 0], [0, 1, 0], [0.875, 0.125, 0]])
+    assert share_at_top_1(scores, mixed).tolist() == [0.75, 0, 0, 0, 0.125]
 
 
 def test_per_class_counts() -> None:

@@ -7,11 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from nlnet import distributed
 from nlnet.config import TrainJob, build_train, compose
 from nlnet.config.train import run_folder
+from nlnet.data.annotations import VideoList
+from nlnet.data.loader import change_pixels, collate
 from nlnet.engine.faults import Watch, write_stacks
 from nlnet.engine.predictions import headline
 from nlnet.errors import FolderInUse, NlnetError, Preempted, message_of
@@ -121,9 +125,19 @@ def _write_contact_sheet(job: TrainJob, *, num_clips: int = 6) -> None:
     path = job.folder / "contact_sheet.png"
     if path.exists():
         return
-    samples = [job.clips[number] for number in range(min(num_clips, len(job.clips.videos)))]
-    contact_sheet(
-        [sample.clip.numpy() for sample in samples],
-        [job.clips.videos.class_names(sample.label) for sample in samples],
-        path=path,
-    )
+    whole_pairs = 2 * job.clips.repeats
+    numbers = range(-(-num_clips // whole_pairs) * whole_pairs)
+    batch = collate(job.clips.__getitems__(numbers), num_classes=len(job.clips.videos.classes))
+    clips, labels = change_pixels(batch.clips, batch), batch.labels
+    if (mix := job.trainer.data.mix) is not None:
+        mixed_BCTHW, labels = mix(clips.permute(0, 4, 1, 2, 3).float(), labels, batch.numbers.tolist())
+        clips = mixed_BCTHW.permute(0, 2, 3, 4, 1).round().to(torch.uint8)
+    contact_sheet(list(clips.numpy()), [_title(label, job.clips.videos) for label in labels], path=path)
+
+
+def _title(label: Tensor, videos: VideoList) -> str:
+    """A label, or the classes of a clip with their shares: ``walk``, ``walk 70%, wave 30%``, ``none``."""
+    if label.ndim == 0:
+        return videos.classes[int(label)]
+    shares = {videos.classes[number]: float(label[number]) for number in label.nonzero()[:, 0].tolist()}
+    return ", ".join(name if share == 1 else f"{name} {share:.0%}" for name, share in shares.items()) or "none"

@@ -16,7 +16,8 @@ from nlnet.config.models import build_model, find_checkpoint
 from nlnet.config.runs import digest, identity, open_folder
 from nlnet.data.annotations import Annotations, Video, find_missing
 from nlnet.data.clips import TrainClips
-from nlnet.data.loader import train_loader
+from nlnet.data.loader import change_pixels, train_loader
+from nlnet.data.mixing import NoMix, PairMixer
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.faults import Watch
@@ -79,7 +80,17 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
 
     decoder = build(config.data.decoder)
     view = build(config.data.augment)
-    clips = TrainClips(annotations.train, decoder=decoder, view=view, seed=config.seed)
+    clips = TrainClips(
+        annotations.train,
+        decoder=decoder,
+        view=view,
+        seed=config.seed,
+        order=build(config.data.order),
+        pixels=build(config.data.pixels),
+        on_device=config.data.augment_on_device,
+        repeats=config.data.repeats,
+    )
+    mix = _build_mix(config, clips, settings)
     workers = choose_workers(config.workers, say=log.line)
 
     def evaluation(views: str) -> Evaluation:
@@ -113,7 +124,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         optimizer=optimizer,
         schedule=build(config.schedule),
         settings=settings,
-        data=TrainData(batches, build(config.data.normalize), len(annotations.train)),
+        data=TrainData(batches, build(config.data.normalize), clips.samples_per_epoch, augment=change_pixels, mix=mix),
         files=RunFiles(
             log=log,
             checkpoints=CheckpointFolder(folder / "checkpoints", keep=config.keep_checkpoints, say=log.line),
@@ -129,6 +140,20 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         seed=config.seed,
     )
     return TrainJob(folder, trainer, evaluation("views"), model, clips, log)
+
+
+def _build_mix(config: DictConfig, clips: TrainClips, settings: Settings) -> PairMixer | None:
+    """What mixes the clips of a micro-batch, if anything does.
+
+    Raises:
+        ConfigError: the micro-batches cannot be paired.
+    """
+    rule = build(config.data.mix)
+    if isinstance(rule, NoMix):
+        return None  # and nothing asks for an even number of clips
+    mix = PairMixer(rule, config.seed, len(clips.videos.classes), clips.repeats)
+    mix.check(settings.batch_size // (settings.accumulate * distributed.world_size()))
+    return mix
 
 
 def _check_loss(settings: Settings, annotations: Annotations) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from nlnet.data.annotations import Label
 from nlnet.data.clips import EvalClips, EvalSample, TrainClips, TrainSample
+from nlnet.data.pixels import Change, changed
 from nlnet.distributed import rank, world_size
 from nlnet.errors import ConfigError
 
@@ -25,6 +26,8 @@ class TrainBatch(NamedTuple):
     labels: Tensor  # int64 [b], or where a video may have several: float32 [b, K] of 0 and 1
     indices: Tensor  # int64 [b], of the videos in the list
     bad: list[tuple[int, str]]  # videos that were replaced, in this batch: index, reason
+    numbers: Tensor  # int64 [b], of the samples
+    changes: list[tuple[Change, ...]]  # of the pixels of each clip, for the device that trains; mostly none
 
 
 class MicroBatches(Sampler[list[int]]):
@@ -123,7 +126,16 @@ def collate(samples: list[TrainSample], *, num_classes: int) -> TrainBatch:
         targets([sample.label for sample in samples], num_classes=num_classes),
         torch.tensor([sample.index for sample in samples]),
         [bad for sample in samples for bad in sample.bad],
+        torch.tensor([sample.number for sample in samples]),
+        [sample.changes for sample in samples],
     )
+
+
+def change_pixels(clips: Tensor, batch: TrainBatch) -> Tensor:
+    """Makes the changes of a batch that were left to the device: uint8 [b, T, H, W, C] there -> the same."""
+    if not any(batch.changes):
+        return clips
+    return torch.stack([changed(clip, changes) for clip, changes in zip(clips, batch.changes, strict=True)])
 
 
 def _as_it_is(sample: Any) -> Any:

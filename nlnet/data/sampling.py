@@ -1,5 +1,7 @@
 """Which frames and which videos: pure functions of numbers, and random numbers that depend on a key only."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -63,32 +65,45 @@ def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 class Order:
-    """The order of training: sample number -> video index, a fresh permutation in each epoch.
+    """The order of training: sample number -> video index, a fresh order in each epoch.
 
-    Sample ``n`` belongs to epoch ``n // num_videos``; within an epoch each video comes exactly once. A pure function
-    of (seed, sample number): the permutation of the last epoch asked for is kept only for speed.
+    Sample ``n`` belongs to epoch ``n // num_videos``. A pure function of (seed, sample number): the order of the last
+    epoch asked for is kept only for speed.
+
+    Args:
+        shuffle: an epoch is a random permutation: each video comes exactly once. False keeps the list's order.
+        draw: makes another order of an epoch from its generator, ``num_videos`` indices: see ``nlnet.data.orders``.
     """
 
-    def __init__(self, num_videos: int, *, seed: int, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        num_videos: int,
+        *,
+        seed: int,
+        shuffle: bool = True,
+        draw: Callable[[np.random.Generator], npt.NDArray[np.int64]] | None = None,
+    ) -> None:
         if num_videos < 1:
             raise ValueError(f"num_videos must be positive, not {num_videos}")
         self.num_videos = num_videos
         self.seed = seed
         self.shuffle = shuffle
+        self.draw = draw
         self._epoch = -1
-        self._permutation: npt.NDArray[np.int64] | None = None
+        self._indices: npt.NDArray[np.int64] | None = None
 
     def __call__(self, sample_number: int) -> int:
         """Index of the video of this sample."""
         epoch, position = divmod(sample_number, self.num_videos)
         if not self.shuffle:
             return position
-        if self._permutation is None or epoch != self._epoch:
+        if self._indices is None or epoch != self._epoch:
             # The third number sets these keys apart from those of the samples, (seed, sample number).
-            self._permutation = sample_generator(self.seed, epoch, 0).permutation(self.num_videos)
+            generator = sample_generator(self.seed, epoch, 0)
+            self._indices = generator.permutation(self.num_videos) if self.draw is None else self.draw(generator)
             self._epoch = epoch
-        return int(self._permutation[position])
+        return int(self._indices[position])
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the permutation: a worker makes its own."""
-        return {**self.__dict__, "_epoch": -1, "_permutation": None}
+        """Without the indices: a worker makes its own."""
+        return {**self.__dict__, "_epoch": -1, "_indices": None}

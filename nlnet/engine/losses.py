@@ -25,6 +25,8 @@ class Loss(Protocol):
 class CrossEntropy:
     """Softmax and cross entropy, for one label per clip: logits [B, K], labels int64 [B].
 
+    Of mixed clips the targets are the shares of the classes, [B, K] with rows that sum to one.
+
     Args:
         label_smoothing: share of the target spread over all classes.
     """

@@ -25,7 +25,7 @@ class Meter:
         self._started = time.perf_counter()
 
     def add(self, loss: Tensor, clips: int, correct_B: Tensor | None) -> None:
-        """The mean loss of B clips and which of them are correct; None where a clip has more than one label."""
+        """The mean loss of B clips and how far each is correct, 0 to 1; None where a clip has more than one label."""
         ones = self._sums.new_ones(())
         correct = [ones * 0, ones * 0] if correct_B is None else [correct_B.sum().double(), ones * clips]
         self._sums += torch.stack([loss.double() * clips, ones * clips, *correct])

@@ -35,6 +35,7 @@ class Batch(Protocol):
     labels: Tensor
     indices: Tensor
     bad: Any
+    numbers: Tensor
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,21 @@ class TrainData:
         batches: first step, last step (not included; the stream itself has no end) -> the micro-batches of this
             process for these steps, ``accumulate`` for each.
         to_input: uint8 [B, T, H, W, 3] -> normalised float [B, 3, T, H, W].
-        num_videos: of the training list: an epoch.
+        samples_per_epoch: clips of a pass over the training list.
+        augment: clips on the device, their batch -> what the workers have left to the device done: uint8, as they are.
+        mix: normalised clips, labels, sample numbers -> mixed clips, targets float [B, K]; None for neither.
     """
 
     batches: Callable[[int, int], Iterable[Batch]]
     to_input: Callable[[Tensor], Tensor]
-    num_videos: int
+    samples_per_epoch: int
+    augment: Callable[[Tensor, Any], Tensor] | None = None
+    mix: Callable[[Tensor, Tensor, list[int]], tuple[Tensor, Tensor]] | None = None
+
+    def clips_of(self, batch: Batch, device: torch.device) -> Tensor:
+        """The clips of a batch as the network gets them, on the device, but for the mixing."""
+        clips = batch.clips.to(device, non_blocking=True)
+        return self.to_input(clips if self.augment is None else self.augment(clips, batch))
 
 
 @dataclass(frozen=True)
@@ -107,22 +117,22 @@ class RunFiles:
     watch: Watch = field(default_factory=Watch)
 
 
-def total_steps(settings: Settings, num_videos: int) -> int:
+def total_steps(settings: Settings, samples_per_epoch: int) -> int:
     """Optimiser steps of the whole run."""
-    return math.ceil(settings.epochs * num_videos / settings.batch_size)
+    return math.ceil(settings.epochs * samples_per_epoch / settings.batch_size)
 
 
 class Share(NamedTuple):
-    """What a micro-batch of this process gave: its loss [], logits [B, K], labels and numbers of its videos [B]."""
+    """What a micro-batch of this process gave: its loss [], logits [B, K], targets and numbers of its videos [B]."""
 
     loss: Tensor
     logits: Tensor
     labels: Tensor
     indices: Tensor
 
-    def correct(self) -> Tensor | None:
-        """bool [B] for clips with one label."""
-        return metrics.in_top_k(self.logits.float(), self.labels, 1) if self.labels.ndim == 1 else None
+    def correct(self) -> Tensor:
+        """How far each clip is right, 0 to 1 [B]; of mixed clips, the share of the class named."""
+        return metrics.share_at_top_1(self.logits.float(), self.labels)
 
 
 class Trainer:
@@ -154,7 +164,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.precision = Precision(settings.precision, self.device)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
-        self.steps = total_steps(settings, data.num_videos)
+        self.steps = total_steps(settings, data.samples_per_epoch)
         self.step = 0
         self.nonfinite = NonFiniteSteps(
             model, max_in_a_row=settings.max_nonfinite, names=files.bad_videos.names, log=files.log
@@ -197,16 +207,20 @@ class Trainer:
                 batch = next(batches)
             self.files.bad_videos.add(batch.bad)
             labels = batch.labels.to(self.device, non_blocking=True)
+            clips = self.data.clips_of(batch, self.device)
+            if self.data.mix is not None:
+                clips, labels = self.data.mix(clips, labels, batch.numbers.tolist())
             not_last = micro + 1 < self.settings.accumulate
             with distributed.without_averaging(self.replica, when=not_last), self.precision.autocast():
-                logits = self.replica(self.data.to_input(batch.clips.to(self.device, non_blocking=True)))
+                logits = self.replica(clips)
                 loss = self.settings.loss(logits.float(), labels)
                 self.precision.backward(loss / self.settings.accumulate)
             shares.append(Share(loss.detach(), logits.detach(), labels, batch.indices))
         if self.agree_on_step(shares):
             self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
+            several = self.settings.loss.multi_label
             for share in shares:
-                self.meter.add(share.loss, len(share.labels), share.correct())
+                self.meter.add(share.loss, len(share.labels), None if several else share.correct())
         self.step += 1
 
     def finish_step(self) -> None:
@@ -257,11 +271,11 @@ class Trainer:
     @property
     def epoch(self) -> float:
         """Passes over the training list so far."""
-        return self.step * self.settings.batch_size / self.data.num_videos
+        return self.step * self.settings.batch_size / self.data.samples_per_epoch
 
     def due(self, every: float) -> bool:
         """Whether the last step went past a multiple of ``every`` epochs, or was the last of the run."""
-        before = (self.step - 1) * self.settings.batch_size / self.data.num_videos
+        before = (self.step - 1) * self.settings.batch_size / self.data.samples_per_epoch
         return self.step == self.steps or math.floor(self.epoch / every) > math.floor(before / every)
 
     def measure_batch_norm(self) -> None:
@@ -275,7 +289,7 @@ class Trainer:
             return
         self.seed_model()
         clips = (
-            self.data.to_input(batch.clips.to(self.device, non_blocking=True))
+            self.data.clips_of(batch, self.device)
             for batch in self.data.batches(self.step, self.step + self.settings.precise_bn)
         )
         layers = measure_statistics(self.model, clips, autocast=self.precision.autocast)

@@ -11,12 +11,13 @@ import torch
 from nlnet.data.annotations import Action, Video, VideoList, read_list
 from nlnet.data.clips import MAX_REPLACEMENTS, EvalClips, TrainClips
 from nlnet.data.crops import AuthorsThree, Centre, Flipped, Three, WholeFrame
-from nlnet.data.decoders import VideoInfo
+from nlnet.data.decoders import VideoInfo, VideoReader
 from nlnet.data.decoders.pyav import PyAVDecoder
+from nlnet.data.pixels import ColourJitter, InTurn, RandAugment, RandomErasing, changed
 from nlnet.data.placement import Authors, Ends
 from nlnet.data.sampling import Order, sample_generator
 from nlnet.data.transforms import EvalViews, TrainView
-from nlnet.errors import DataError
+from nlnet.errors import ConfigError, DataError
 from tests.data.conftest import Encoding, counter_frame, numbers_shown, write_video
 
 NUM_VIDEOS, NUM_FRAMES = 6, 20
@@ -170,3 +171,65 @@ def test_a_bad_test_video_is_reported_and_not_replaced(videos: VideoList, tmp_pa
     sample = clips[2]
     assert (sample.clips, sample.index, sample.label) == ([], 2, 2)
     assert "Invalid data" in str(sample.error)
+
+
+class Counting(PyAVDecoder):
+    """Notes which files are opened."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+
+    def open(self, path: str) -> VideoReader:
+        self.opened.append(path)
+        return super().open(path)
+
+
+def test_repeated_samples_are_views_of_one_video_decoded_once(videos: VideoList) -> None:
+    decoder = Counting()
+    clips = TrainClips(videos, decoder=decoder, view=VIEW, seed=0, repeats=3)
+    assert clips.samples_per_epoch == 3 * NUM_VIDEOS
+    samples = clips.__getitems__(range(4, 13))  # cuts a video in two at both ends
+    assert len(decoder.opened) == 4
+    order = Order(NUM_VIDEOS, seed=0)
+    for number, sample in zip(range(4, 13), samples, strict=True):
+        alone = clips[number]
+        assert sample.number == alone.number == number
+        assert sample.index == alone.index == order(number // 3)
+        assert sample.label == alone.label
+        assert torch.equal(sample.clip, alone.clip)
+    of_one_video = [sample.clip.numpy().tobytes() for sample in samples[2:5]]
+    assert len(set(of_one_video)) == 3
+
+
+def test_a_bad_video_among_repeated_samples_is_replaced_for_each_as_if_alone(videos: VideoList, tmp_path: Path) -> None:
+    clips = TrainClips(with_bad(videos, tmp_path, 1, 4), decoder=PyAVDecoder(), view=VIEW, seed=0, repeats=2)
+    together = clips.__getitems__(range(2 * NUM_VIDEOS))
+    assert sum(bool(sample.bad) for sample in together) == 4
+    for number, sample in enumerate(together):
+        alone = clips[number]
+        assert (sample.index, sample.bad) == (alone.index, alone.bad)
+        assert torch.equal(sample.clip, alone.clip)
+
+
+def test_pixels_change_by_the_generator_of_the_sample_here_or_on_the_device(videos: VideoList) -> None:
+    rule = InTurn({"a": RandAugment(), "b": ColourJitter(), "c": RandomErasing(probability=1.0)})
+    here, there, plain = (
+        TrainClips(videos, decoder=PyAVDecoder(), view=VIEW, seed=0, pixels=pixels, on_device=on_device)
+        for pixels, on_device in ((rule, False), (rule, True), (None, False))
+    )
+    for number in range(8):
+        untouched = plain[number].clip
+        assert here[number].changes == plain[number].changes == ()
+        assert torch.equal(there[number].clip, untouched)
+        assert torch.equal(changed(untouched, there[number].changes), here[number].clip)
+        assert not torch.equal(here[number].clip, untouched)
+        with PyAVDecoder().open(videos.videos[here[number].index].path) as reader:
+            generator = sample_generator(0, number)
+            view = VIEW(reader.info, generator)
+            expected = changed(torch.from_numpy(reader.read(view)), rule(view.size, generator))
+        assert torch.equal(here[number].clip, expected)
+
+
+def test_repeats_are_counted_from_one(videos: VideoList) -> None:
+    with pytest.raises(ConfigError, match=r"data\.repeats must be at least 1"):
+        TrainClips(videos, decoder=PyAVDecoder(), view=VIEW, seed=0, repeats=0)

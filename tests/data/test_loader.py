@@ -11,7 +11,9 @@ from nlnet.data.annotations import Video, VideoList
 from nlnet.data.clips import EvalClips, TrainClips
 from nlnet.data.crops import Three
 from nlnet.data.decoders import Decoder, Frames, VideoInfo, VideoReader
-from nlnet.data.loader import TrainBatch, eval_loader, targets, train_loader
+from nlnet.data.loader import TrainBatch, change_pixels, eval_loader, targets, train_loader
+from nlnet.data.orders import Balanced
+from nlnet.data.pixels import ColourJitter, InTurn, RandAugment, RandomErasing
 from nlnet.data.placement import Ends
 from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import ConfigError, VideoError
@@ -144,6 +146,42 @@ def test_a_step_has_the_same_samples_however_it_is_shared(
         assert torch.equal(torch.cat([part.clips for part in parts]), expected.clips)
         assert torch.equal(torch.cat([part.indices for part in parts]), expected.indices)
         assert [bad for part in parts for bad in part.bad] == expected.bad
+
+
+def augmented_clips(*, on_device: bool = False) -> TrainClips:
+    """Everything that is drawn for a sample at once: balanced classes, repeats, all changes of pixels."""
+    return TrainClips(
+        video_list(20),
+        decoder=NumberDecoder(),
+        view=TrainView(frames=4, stride=2, short_side=(12, 14), crop=10),
+        seed=0,
+        order=Balanced(),
+        pixels=InTurn({"a": RandAugment(), "b": ColourJitter(), "c": RandomErasing(probability=0.5, fill="noise")}),
+        on_device=on_device,
+        repeats=2,
+    )
+
+
+@pytest.mark.parametrize(("workers", "world"), [(1, 1), (2, 1), (0, 2), (2, 2)])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_augmented_samples_do_not_depend_on_workers_or_ranks(
+    workers: int, world: int, on_device: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(train_loader(augmented_clips(), batch_size=12, start_step=0, steps=3))
+    shares = []
+    for rank in range(world):
+        set_rank(monkeypatch, rank, world)
+        clips = augmented_clips(on_device=on_device)
+        shares.append(list(train_loader(clips, batch_size=12, start_step=0, steps=3, workers=workers)))
+    for step, expected in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert torch.equal(torch.cat([change_pixels(part.clips, part) for part in parts]), expected.clips)
+        assert torch.equal(torch.cat([part.labels for part in parts]), expected.labels)
+        assert torch.cat([part.numbers for part in parts]).tolist() == list(range(12 * step, 12 * step + 12))
+    plain = torch.cat([batch.clips for batch in shares[0]])
+    changed_there = any(any(batch.changes) for batch in shares[0])
+    assert changed_there == on_device
+    assert len(plain.unique()) > 10
 
 
 def test_making_an_iterator_leaves_the_global_generator_alone() -> None:

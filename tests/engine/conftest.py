@@ -24,6 +24,7 @@ class Batch(NamedTuple):
     labels: Tensor
     bad: list[tuple[int, str]]
     indices: Tensor = torch.arange(0)
+    numbers: Tensor = torch.arange(0)
 
 
 def clip_of(number: int) -> tuple[Tensor, int]:
@@ -37,8 +38,8 @@ def batches(start: int, *, settings: Settings, steps: int) -> Iterator[Batch]:
     size = settings.batch_size // settings.accumulate
     for first in range(start * settings.batch_size, steps * settings.batch_size, size):
         clips, labels = zip(*(clip_of(number) for number in range(first, first + size)), strict=True)
-        indices = torch.arange(first, first + size) % NUM_VIDEOS
-        yield Batch(torch.stack(clips), torch.tensor(labels), [], indices)
+        numbers = torch.arange(first, first + size)
+        yield Batch(torch.stack(clips), torch.tensor(labels), [], numbers % NUM_VIDEOS, numbers)
 
 
 def to_input(clips: Tensor) -> Tensor:

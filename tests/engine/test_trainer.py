@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nlnet.engine.losses import BinaryCrossEntropy
+from nlnet.data.mixing import Mixup, PairMixer
+from nlnet.engine.losses import BinaryCrossEntropy, CrossEntropy
 from nlnet.engine.trainer import Settings, total_steps
 from nlnet.errors import CheckpointError, ConfigError, Diverged, TooManyBadVideos
 from tests.engine.conftest import CLASSES, NUM_VIDEOS, Batch, MakeTrainer, batches, network, to_input
@@ -96,6 +97,37 @@ def test_clips_with_several_labels_train_without_a_top1(make_trainer: MakeTraine
     assert record["loss"] == pytest.approx(loss.item())
     assert "top1" not in record
     assert "top-1" not in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_mixed_clips_train_towards_mixed_targets(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(epochs=0.4, model=network(norm=False), loss=CrossEntropy(0.1), log_every=1, accumulate=2)
+    mixer = PairMixer(Mixup(), seed=3, num_classes=CLASSES)
+    trainer.data = replace(trainer.data, mix=mixer)
+    reference = network(norm=False)
+    trainer.fit()
+    batch = next(batches(0, settings=replace(trainer.settings, accumulate=1), steps=1))
+    clips, targets = mixer(to_input(batch.clips), batch.labels, range(8))
+    logits = reference(clips)
+    smooth = 0.9 * targets + 0.1 / CLASSES
+    loss = -(smooth * logits.log_softmax(1)).sum(1).mean()
+    loss.backward()
+    lr = 0.5 * 8 / 64 * trainer.schedule(0)
+    for new, old in zip(trainer.model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(new, old - lr * 1.9 * (old.grad + 1e-4 * old))
+    (record,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert record["loss"] == pytest.approx(loss.item())
+    shares = [float(row[best]) for row, best in zip(targets, logits.argmax(1), strict=True)]
+    assert record["top1"] == pytest.approx(sum(shares) / 8)
+
+
+def test_what_is_left_to_the_device_is_done_before_normalising(make_trainer: MakeTrainer) -> None:
+    plain, inverted = make_trainer("plain", epochs=0.4), make_trainer("inverted", epochs=0.4)
+    inverted.data = replace(
+        inverted.data, augment=lambda clips, batch: 255 - clips, to_input=lambda c: to_input(255 - c)
+    )
+    plain.fit()
+    inverted.fit()
+    assert_equal(weights(plain.model), weights(inverted.model))
 
 
 def test_accumulation_gives_the_step_of_the_whole_batch(make_trainer: MakeTrainer) -> None:

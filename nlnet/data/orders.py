@@ -1,0 +1,81 @@
+"""Which videos an epoch has, and in which order: each rule is a function of the list and of the epoch's generator.
+
+A rule is called with the list and a generator -> as many indices as the list has videos. ``nlnet.data.sampling.Order``
+makes it a function of (seed, sample number).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nlnet.data.annotations import Label, VideoList
+from nlnet.errors import ConfigError
+
+Indices = npt.NDArray[np.int64]
+
+
+class EpochOrder(Protocol):
+    """A rule."""
+
+    def __call__(self, videos: VideoList, generator: np.random.Generator) -> Indices: ...
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Each video once, in random order."""
+
+    def __call__(self, videos: VideoList, generator: np.random.Generator) -> Indices:
+        return generator.permutation(len(videos))
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Rare classes more often, for long-tailed sets: an epoch of N samples has N n^(1 - power) / Z of a class of n.
+
+    Z is the sum of n^(1 - power) over the classes. With power 1 all classes come equally often, with 0.5 in proportion
+    to the square root of their videos, with 0 as in the list. The number of a class is that share rounded up or down,
+    at random so that its mean is the share. Within a class all videos come equally often, or once more: those of a
+    frequent class, of which an epoch has fewer than there are, are drawn without repeats, anew in each epoch.
+
+    A video with several labels is of the class of them that has the fewest videos; those without any are a class.
+    """
+
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.power <= 1:
+            raise ConfigError(f"data.order.power must be between 0 (as in the list) and 1 (balanced), not {self.power}")
+
+    def __call__(self, videos: VideoList, generator: np.random.Generator) -> Indices:
+        members = _by_class(videos)
+        shares = np.array([len(of_class) for of_class in members]) ** (1 - self.power)
+        # Systematic sampling: N points, one apart, from a random start on; each class has an interval of its share.
+        ends = np.floor(np.cumsum(shares) / shares.sum() * len(videos) + generator.random()).astype(np.int64)
+        ends[-1] = len(videos)  # whatever the rounding of the sum
+        counts = np.diff(ends, prepend=0)
+        chosen = [_in_turn(of_class, count, generator) for of_class, count in zip(members, counts, strict=True)]
+        return generator.permutation(np.concatenate(chosen))
+
+
+def _by_class(videos: VideoList) -> list[Indices]:
+    """The indices of the videos of each class that occurs."""
+    labels = [_as_tuple(video.label) for video in videos.videos]
+    sizes = Counter(label for several in labels for label in several)
+    members: dict[int, list[int]] = {}
+    for index, several in enumerate(labels):
+        rarest = min(several, key=lambda label: (sizes[label], label), default=-1)
+        members.setdefault(rarest, []).append(index)
+    return [np.array(members[label], np.int64) for label in sorted(members)]
+
+
+def _as_tuple(label: Label) -> tuple[int, ...]:
+    return (label,) if isinstance(label, int) else label
+
+
+def _in_turn(of_class: Indices, count: int, generator: np.random.Generator) -> Indices:
+    """``count`` of these videos: all of them as often as that goes, and a random part of them once more."""
+    whole, rest = divmod(int(count), len(of_class))
+    return np.concatenate([np.tile(of_class, whole), generator.permutation(of_class)[:rest]])
