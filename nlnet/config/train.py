@@ -16,6 +16,7 @@ from nlnet.config.models import build_model, find_checkpoint
 from nlnet.config.runs import digest, identity, open_folder
 from nlnet.data.annotations import Annotations, Video, find_missing
 from nlnet.data.clips import TrainClips
+from nlnet.data.decoders import Decoder
 from nlnet.data.loader import change_pixels, train_loader
 from nlnet.data.mixing import NoMix, PairMixer
 from nlnet.engine.bad_videos import BadVideos
@@ -68,7 +69,8 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         log.line(f"{folder}: the last start was cut off without a word: killed, or the machine went down")
     settings: Settings = build(config.trainer)
     _check_loss(settings, annotations)
-    _say_data(annotations, config, log)
+    decoder = build(config.data.decoder)
+    _say_data(annotations, decoder, config, log)
 
     torch.manual_seed(config.seed)
     model, loaded = build_model(config.model, num_classes=len(annotations.classes))
@@ -78,7 +80,6 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
     model.to(device).to(memory_format=torch.channels_last_3d)  # as the clips are
     model = build(config.batch_norm)(model)
 
-    decoder = build(config.data.decoder)
     view = build(config.data.augment)
     clips = TrainClips(
         annotations.train,
@@ -219,7 +220,7 @@ def _say_learning_rate(optimizer: torch.optim.Optimizer, batch_size: int, config
     log.line(line)
 
 
-def _say_data(annotations: Annotations, config: DictConfig, log: RunLog) -> None:
+def _say_data(annotations: Annotations, decoder: Decoder, config: DictConfig, log: RunLog) -> None:
     """Says what the data are and what of them is missing, before any work is done on them.
 
     Raises:
@@ -230,7 +231,7 @@ def _say_data(annotations: Annotations, config: DictConfig, log: RunLog) -> None
         f"{len(annotations.classes)} classes from {annotations.train.source}"
     )
     missing: list[list[tuple[Video, str]]] = distributed.on_main(
-        lambda: [find_missing(videos) for videos in (annotations.train, annotations.val)]
+        lambda: [find_missing(videos, unreadable=decoder.unreadable) for videos in (annotations.train, annotations.val)]
     )
     for videos, bad, kind in zip(
         (annotations.train, annotations.val), missing, ("training", "validation"), strict=True

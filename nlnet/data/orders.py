@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nlnet.data.annotations import Label, VideoList
+from nlnet.data.decoders.shards import shard_of
 from nlnet.errors import ConfigError
 
 Indices = npt.NDArray[np.int64]
@@ -58,6 +59,35 @@ class Balanced:
         counts = np.diff(ends, prepend=0)
         chosen = [_in_turn(of_class, count, generator) for of_class, count in zip(members, counts, strict=True)]
         return generator.permutation(np.concatenate(chosen))
+
+
+@dataclass(frozen=True)
+class ShardBuffer:
+    """Shard after shard, each from its beginning, through a buffer from which the next video is drawn at random.
+
+    The shards are in random order. The buffer holds the next ``buffer`` videos; each one drawn makes room for the one
+    that follows, across the ends of shards. So an epoch has each video once, and the processes of a run read the shards
+    together from front to back, no more than ``buffer`` videos ahead of where they are.
+    """
+
+    buffer: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.buffer < 1:
+            raise ConfigError(f"data.order.buffer must be at least 1, not {self.buffer}")
+
+    def __call__(self, videos: VideoList, generator: np.random.Generator) -> Indices:
+        shards: dict[str, list[int]] = {}
+        for index, video in enumerate(videos.videos):
+            shards.setdefault(shard_of(video.path), []).append(index)
+        parts = list(shards.values())
+        stream = [index for number in generator.permutation(len(parts)) for index in parts[number]]
+        held, rest = stream[: self.buffer], stream[self.buffer :]
+        drawn = []
+        for place, following in zip(generator.integers(len(held), size=len(rest)).tolist(), rest, strict=True):
+            drawn.append(held[place])
+            held[place] = following
+        return np.array(drawn + [held[place] for place in generator.permutation(len(held))], np.int64)
 
 
 def _by_class(videos: VideoList) -> list[Indices]:

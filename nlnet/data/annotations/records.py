@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -130,8 +130,11 @@ def check_num_classes(source: str, found: int, expected: int | None) -> None:
         )
 
 
-def find_missing(videos: VideoList) -> list[tuple[Video, str]]:
-    """The videos whose file is missing or empty, each with the reason. Looks at directory entries only."""
+def find_missing(videos: VideoList, *, unreadable: Callable[[str], str | None] = unreadable) -> list[tuple[Video, str]]:
+    """The videos whose file is missing or empty, each with the reason. Looks at directory entries only.
+
+    ``unreadable`` says why there can be no video at a path: that of the decoder, where videos are not files.
+    """
     blocks = [videos.videos[first : first + 256] for first in range(0, len(videos), 256)]
     # Threads, because a network file system answers one question in milliseconds but many at once.
     with ThreadPoolExecutor(max_workers=16) as pool:

@@ -103,10 +103,15 @@ class Decoder(ABC):
 
     def open(self, path: str) -> VideoReader:
         """Open the video at ``path``; VideoError if it cannot give at least one frame."""
-        reason = unreadable(path)
+        reason = self.unreadable(path)
         if reason is not None:
             raise VideoError(path, reason)
         return self._open(path)
+
+    def unreadable(self, path: str) -> str | None:
+        """Why there can be no video at ``path``, without opening it, or None. A decoder around another asks that."""
+        inner = getattr(self, "decoder", None)
+        return inner.unreadable(path) if isinstance(inner, Decoder) else unreadable(path)
 
     @abstractmethod
     def _open(self, path: str) -> VideoReader:
