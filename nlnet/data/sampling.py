@@ -67,8 +67,8 @@ def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
 class Order:
     """The order of training: sample number -> video index, a fresh order in each epoch.
 
-    Sample ``n`` belongs to epoch ``n // num_videos``. A pure function of (seed, sample number): the order of the last
-    epoch asked for is kept only for speed.
+    Sample ``n`` belongs to epoch ``n // num_videos``. A pure function of (seed, sample number), for any thread: the
+    orders of the last two epochs asked for are kept only for speed.
 
     Args:
         shuffle: an epoch is a random permutation: each video comes exactly once. False keeps the list's order.
@@ -89,21 +89,21 @@ class Order:
         self.seed = seed
         self.shuffle = shuffle
         self.draw = draw
-        self._epoch = -1
-        self._indices: npt.NDArray[np.int64] | None = None
+        self._epochs: dict[int, npt.NDArray[np.int64]] = {}
 
     def __call__(self, sample_number: int) -> int:
         """Index of the video of this sample."""
         epoch, position = divmod(sample_number, self.num_videos)
         if not self.shuffle:
             return position
-        if self._indices is None or epoch != self._epoch:
+        indices = self._epochs.get(epoch)
+        if indices is None:
             # The third number sets these keys apart from those of the samples, (seed, sample number).
             generator = sample_generator(self.seed, epoch, 0)
-            self._indices = generator.permutation(self.num_videos) if self.draw is None else self.draw(generator)
-            self._epoch = epoch
-        return int(self._indices[position])
+            indices = generator.permutation(self.num_videos) if self.draw is None else self.draw(generator)
+            self._epochs = dict([*self._epochs.items()][-1:]) | {epoch: indices}
+        return int(indices[position])
 
     def __getstate__(self) -> dict[str, object]:
         """Without the indices: a worker makes its own."""
-        return {**self.__dict__, "_epoch": -1, "_indices": None}
+        return {**self.__dict__, "_epochs": {}}

@@ -177,6 +177,7 @@ class Counting(PyAVDecoder):
     """Notes which files are opened."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.opened: list[str] = []
 
     def open(self, path: str) -> VideoReader:
