@@ -14,6 +14,7 @@ from nlnet import distributed
 from nlnet.engine.predictions import Label, Predictions, label_tensor
 from nlnet.errors import Preempted
 from nlnet.models.ensemble import MeanProbability
+from nlnet.models.inference import for_inference
 from nlnet.models.pooling import GlobalPool
 from nlnet.ops.activation import Activation, Softmax
 
@@ -85,12 +86,13 @@ def evaluate(
     distributed.same_buffers(model)
     was_training = model.training
     model.eval()
+    folded = for_inference(model)
     videos: dict[int, _Video] = {}
     stopped = False
     with torch.inference_mode():
         for owners, clips in _packed(samples, videos, clips_per_batch):
             inputs = to_input(clips.to(device, non_blocking=True))
-            logits_BK = scoring.pooling(model, inputs, scoring.activation).float().cpu()
+            logits_BK = scoring.pooling(folded, inputs, scoring.activation).float().cpu()
             for index, logits_K in zip(owners, logits_BK, strict=True):
                 _add(videos[index], logits_K, scoring)
             if stopped := asked_to_stop():

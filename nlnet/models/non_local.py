@@ -96,10 +96,13 @@ class NonLocalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x_BCTHW = _with_all_axes(x)
-        y_GNV = self.pairwise(*self._tokens(x_BCTHW))
-        y_BCN = self._as_clip(self.out(y_GNV), x_BCTHW.shape)
-        residual: Tensor = self.bn(y_BCN)
-        return x + residual.view(x.shape)
+        x_BTHWC = x_BCTHW.movedim(1, -1)
+        y_RV = self._as_rows(self._attend(x_BTHWC), x_BTHWC.shape)
+        residual_RC: Tensor = self.bn(self.out(y_RV))  # rows, because batch norm copies any other view of tokens
+        if x_BTHWC.is_contiguous() and residual_RC.dtype == x.dtype:
+            residual_RC += x_BTHWC.view(residual_RC.shape)
+            return residual_RC.view(x_BTHWC.shape).movedim(-1, 1).view(x.shape)
+        return x + residual_RC.view(x_BTHWC.shape).movedim(-1, 1).reshape(x.shape)
 
     def attention(self, x: Tensor) -> Tensor:
         """The weights f(x_i, x_j) / C(x) by definition: [B, C, T, H, W] -> [groups of positions, N, M]."""
@@ -137,6 +140,15 @@ class NonLocalBlock(nn.Module):
         """Where the positions of a clip are among the tokens: numbers in the order of the clip, [groups, tokens]."""
         return self._group(torch.arange(t * height * width).view(1, t, height, width, 1))[..., 0]
 
+    def _attend(self, x_BTHWC: Tensor) -> Tensor:
+        """y of equation 1. [B, T, H, W, C] -> tokens [G, N, V] of G groups of positions."""
+        if self.subsample == "last":
+            y_GNV: Tensor = self.pairwise(*self._tokens(x_BTHWC.movedim(-1, 1)))
+            return y_GNV
+        x_GNC = self._group(x_BTHWC)
+        keys_GMC = self._group(self._pooled(x_BTHWC)) if self.subsample == "first" else x_GNC
+        return self.pairwise.attend(x_GNC, keys_GMC, self.g(keys_GMC))
+
     def _tokens(self, x_BCTHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, C, T, H, W] -> θ [G, N, D], φ [G, M, D], g [G, M, V] of G groups of positions."""
         x_BTHWC = x_BCTHW.movedim(1, -1)
@@ -148,8 +160,9 @@ class NonLocalBlock(nn.Module):
 
     def _pooled(self, x_BTHWC: Tensor) -> Tensor:
         # Any size works: an axis of one position is not pooled; an odd last row is dropped (floor), as in Caffe2.
-        window = (1, min(2, x_BTHWC.shape[2]), min(2, x_BTHWC.shape[3]))
-        return F.max_pool3d(x_BTHWC.movedim(-1, 1), window, window).movedim(1, -1)
+        window = (min(2, x_BTHWC.shape[2]), min(2, x_BTHWC.shape[3]))
+        pooled_LHWC = F.max_pool2d(x_BTHWC.flatten(0, 1).movedim(-1, 1), window, window).movedim(1, -1)
+        return pooled_LHWC.view(*x_BTHWC.shape[:2], *pooled_LHWC.shape[1:])
 
     def _group(self, x_BTHWC: Tensor) -> Tensor:
         """[B, T, H, W, C] -> tokens [G, N, C]: G = B·groups for spacetime, B·T for space, B·groups·H·W for time."""
@@ -163,12 +176,12 @@ class NonLocalBlock(nn.Module):
             return x_RTHWC.flatten(0, 1).flatten(1, 2)
         return x_RTHWC.permute(0, 2, 3, 1, 4).flatten(0, 2)
 
-    def _as_clip(self, y_GNC: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Tokens [G, N, C] -> [B, C, T·H·W] in the input's order: the inverse of ``_group``."""
-        b, c, t, h, w = shape
+    def _as_rows(self, y_GNV: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Tokens [G, N, V] -> [B·T·H·W, V] in the order of the positions: the inverse of ``_group``."""
+        b, t, h, w, _ = shape
         if self.axes == "time":
-            y_GNC = y_GNC.view(b * self.groups, h, w, t // self.groups, c).permute(0, 3, 1, 2, 4)
-        return y_GNC.reshape(b, t * h * w, c).mT
+            y_GNV = y_GNV.view(b * self.groups, h, w, t // self.groups, -1).permute(0, 3, 1, 2, 4)
+        return y_GNV.reshape(b * t * h * w, -1)
 
 
 def _with_all_axes(x: Tensor) -> Tensor:

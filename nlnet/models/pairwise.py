@@ -9,6 +9,7 @@ test of identity at the start, gradients and the naive reference picks it up.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nlnet import ops
@@ -28,6 +29,11 @@ class Pairwise(nn.Module):
 
     def forward(self, theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor) -> Tensor:
         raise TypeError("use one of the pairwise functions below")  # an abstract base, never built
+
+    def attend(self, x_BNC: Tensor, keys_BMC: Tensor, g_BMV: Tensor) -> Tensor:
+        """Embedding and sum at once, for forms that need not embed. [B, N, C], [B, M, C], [B, M, V] -> [B, N, V]."""
+        y_BNV: Tensor = self(self.theta(x_BNC), self.phi(keys_BMC), g_BMV)
+        return y_BNV
 
     def weights(self, theta_BND: Tensor, phi_BMD: Tensor) -> Tensor:
         """The matrix f(x_i, x_j) / C(x) itself, for looking inside. [B, N, D], [B, M, D] -> [B, N, M]."""
@@ -100,6 +106,17 @@ class Concatenation(_Embedded):
         a_BN, b_BM = self._halves(theta_BND, phi_BMD)
         return ops.relu_concatenation(a_BN, b_BM, g_BMV)
 
+    def attend(self, x_BNC: Tensor, keys_BMC: Tensor, g_BMV: Tensor) -> Tensor:
+        """w_θᵀ(W_θ x + bias) is (W_θᵀ w_θ)ᵀ x + w_θᵀ bias: one number of each position, without D embeddings of it."""
+        w_theta, w_phi = self.w_f.chunk(2)
+        return ops.relu_concatenation(_number(x_BNC, self.theta, w_theta), _number(keys_BMC, self.phi, w_phi), g_BMV)
+
     def weights(self, theta_BND: Tensor, phi_BMD: Tensor) -> Tensor:
         a_BN, b_BM = self._halves(theta_BND, phi_BMD)
         return (a_BN[..., None] + b_BM[:, None]).relu() / phi_BMD.shape[1]
+
+
+def _number(x_BNC: Tensor, embed: nn.Module, w_D: Tensor) -> Tensor:
+    """wᵀ(W x + bias). [B, N, C], D -> [B, N]."""
+    assert isinstance(embed, nn.Linear)
+    return F.linear(x_BNC, (w_D @ embed.weight)[None], (w_D @ embed.bias)[None]).squeeze(-1)

@@ -77,7 +77,9 @@ class Bottleneck(nn.Module):
         shortcut = self.branch1_bn(self.branch1(x)) if hasattr(self, "branch1") else x
         x = F.relu(self.a_bn(self.a(x)), inplace=True)
         x = F.relu(self.b_bn(self.b(x)), inplace=True)
-        return F.relu(self.c_bn(self.c(x)) + shortcut, inplace=True)
+        x = self.c_bn(self.c(x))
+        x += shortcut  # in place: neither layer in front needs its output to go backward
+        return F.relu(x, inplace=True)
 
 
 class VideoResNet(nn.Module):

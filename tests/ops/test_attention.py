@@ -6,10 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from nlnet.ops import relu_concatenation, scaled_product, softmax_attention
+from nlnet.ops import attention, concatenation, relu_concatenation, scaled_product, softmax_attention
 
 SCALE = 0.7
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@pytest.fixture(autouse=True, params=["form chosen by shape", "never with a matrix"])
+def _form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that a loop can check are small, where the definition is taken: each test runs with the other forms too."""
+    if request.param == "never with a matrix":
+        monkeypatch.setattr(attention, "LARGEST_MATRIX", 0)
+        monkeypatch.setattr(attention, "_TILE", 128)  # tiles of a few queries
+        monkeypatch.setattr(concatenation, "_FEW_PAIRS", 0)
 
 
 def softmax_loop(theta: Tensor, phi: Tensor, g: Tensor) -> Tensor:
@@ -175,3 +184,41 @@ def test_transposed_inputs_give_the_same(operation: Operation, loop: Operation) 
     strided = [tensor.transpose(0, 1).contiguous().transpose(0, 1) for tensor in (queries, keys, g)]
     assert not strided[2].is_contiguous()
     torch.testing.assert_close(operation(*strided), operation(queries, keys, g))
+
+
+@operations
+@pytest.mark.parametrize("d", [256, 512])
+def test_sizes_of_a_network_have_exact_gradients(operation: Operation, loop: Operation, d: int) -> None:
+    """Whole matrices in float64 are the reference; M of no round size, more than a run of the running sums."""
+    exact = [tensor.requires_grad_() for tensor in inputs(loop, 2, 300, 197, d, 256)]
+    fast = [tensor.detach().float().requires_grad_() for tensor in exact]
+    q, k, values = exact
+    if loop is softmax_loop:
+        reference = (SCALE * (q @ k.mT)).softmax(-1) @ values
+    elif loop is product_loop:
+        reference = q @ k.mT @ values / 197
+    else:
+        reference = (q[..., None] + k[:, None]).relu() @ values / 197
+    actual = operation(*fast)
+    assert close(actual, reference, 1e-5)
+    weight = torch.randn_like(reference)
+    expected_gradients = torch.autograd.grad((reference * weight).sum(), exact)
+    gradients = torch.autograd.grad((actual * weight.float()).sum(), fast)
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        assert close(gradient, expected, 1e-5)
+
+
+@pytest.mark.parametrize("v", [6, 4], ids=["g as wide", "g narrower"])
+def test_gradients_of_softmax_under_autocast_are_those_of_float32_but_for_rounding(v: int) -> None:
+    exact = [tensor.requires_grad_() for tensor in inputs(softmax_loop, 2, 40, 30, 6, v, torch.float32)]
+    rounded = [tensor.detach().clone().requires_grad_() for tensor in exact]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = softmax_attention(*rounded, scale=SCALE)
+    assert actual.dtype == torch.bfloat16
+    reference = softmax_loop(*exact)
+    assert close(actual, reference.double(), 0.02)
+    weight = torch.randn_like(reference)
+    gradients = torch.autograd.grad((actual.float() * weight).sum(), rounded)
+    for gradient, expected in zip(gradients, torch.autograd.grad((reference * weight).sum(), exact), strict=True):
+        assert gradient.dtype == torch.float32
+        assert close(gradient, expected.double(), 0.03)
