@@ -15,7 +15,7 @@ from nlnet.config.compose import check, override_stored
 from nlnet.config.evaluation import (
     build_annotations,
     build_evaluation,
-    choose_workers,
+    choose_readers,
     combine_views,
     select_validation,
 )
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     trained = load_model(options.checkpoint)
     # What a test needs of the stored config; ``prepare`` is not: a test makes no data.
     stored = OmegaConf.create({key: trained.config[key] for key in ("data", "device", "workers")})
+    stored.threads = trained.config.get("threads", "auto")
     stored.data.prepare = None
     config = override_stored(stored, options.overrides, config_dir=options.config_dir)
     check(config)
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str]) -> int:
             config.data,
             select_validation(build_annotations(config.data), trained.classes),
             device=device,
-            workers=choose_workers(config.workers, say=print if distributed.is_main() else lambda text: None),
+            readers=choose_readers(
+                config.workers, config.threads, say=print if distributed.is_main() else lambda text: None
+            ),
         )
         predictions = evaluation(trained.model.to(device), keep_views=options.store_views)
         run = trained.path.parent.parent

@@ -38,6 +38,7 @@ TOP_LEVEL = [
     "seed",
     "device",
     "workers",
+    "threads",
     "tensorboard",
     "keep_checkpoints",
     "keep_every",
@@ -63,6 +64,7 @@ DATA_LEVEL = [
     "decoder",
     "normalize",
     "max_bad_fraction",
+    "max_seconds_per_video",
     "prepare",
 ]
 _SAFE = ("nlnet.models.", "nlnet.data.")

@@ -16,7 +16,8 @@ from nlnet.config.compose import build, compose, plain
 from nlnet.data.annotations import Annotations, VideoList
 from nlnet.data.clips import EvalClips
 from nlnet.data.decoders import Decoder
-from nlnet.data.loader import eval_loader
+from nlnet.data.decoders.time_limit import LimitedDecoder
+from nlnet.data.loader import Readers, eval_loader
 from nlnet.data.transforms import EvalViews
 from nlnet.engine.evaluator import Scoring, evaluate
 from nlnet.engine.predictions import Predictions, headline, write_results
@@ -50,15 +51,35 @@ def select_validation(annotations: Annotations, classes: Sequence[str]) -> Video
     return annotations.val
 
 
-def choose_workers(workers: int | str, *, say: Callable[[str], None]) -> int:
-    """Decoding processes of each training process: as given, or for ``auto`` the cores that it has to itself."""
-    if workers != "auto":
-        return int(workers)
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_readers(workers: int | str, threads: int | str, *, say: Callable[[str], None]) -> Readers:
+    """Who decodes for each training process: as given, or for ``auto`` as many as it has cores to itself."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chosen = max(1, min(16, cores // processes))
-    say(f"workers {chosen}: {cores} cores for {processes} training process(es); workers=N changes it")
-    return chosen
+    cores = available_cores()
+    available = max(1, min(16, cores // processes))
+    if workers == threads == "auto":
+        readers = Readers(workers=available)
+    elif workers == "auto":
+        readers = Readers(max(1, available // max(1, int(threads))), int(threads))
+    else:
+        readers = Readers(int(workers), 0 if threads == "auto" else int(threads))
+    if "auto" in (workers, threads):
+        say(
+            f"workers {readers.workers}, threads {readers.threads}: {cores} cores for {processes} training "
+            "process(es); workers=N threads=N changes them, nlnet benchmark loader measures"
+        )
+    return readers
+
+
+def build_decoder(data: DictConfig) -> Decoder:
+    """The decoder of a ``data`` node, with its limit of time."""
+    decoder: Decoder = build(data.decoder)
+    seconds = data.get("max_seconds_per_video", 300)  # of checkpoints from before there was one
+    return decoder if seconds is None else LimitedDecoder(decoder, seconds)
 
 
 @dataclass(frozen=True)
@@ -74,7 +95,7 @@ class Evaluation:
     protocol: dict[str, Any]
     to_input: Any
     device: torch.device
-    workers: int
+    readers: Readers
     clips_per_batch: int
     asked_to_stop: Callable[[], bool] = lambda: False
 
@@ -87,7 +108,7 @@ class Evaluation:
         clips = EvalClips(self.videos, decoder=self.decoder, views=self.views)
         return evaluate(
             model,
-            eval_loader(clips, workers=self.workers),
+            eval_loader(clips, readers=self.readers),
             to_input=self.to_input,
             device=self.device,
             num_videos=len(self.videos),
@@ -156,7 +177,7 @@ def build_evaluation(
     videos: VideoList,
     *,
     device: torch.device,
-    workers: int,
+    readers: Readers,
     views: str = "views",
     clips_per_batch: int = 8,
     asked_to_stop: Callable[[], bool] = lambda: False,
@@ -164,12 +185,12 @@ def build_evaluation(
     """The evaluation of ``videos`` with the ``views`` (or ``validation``) of a ``data`` node."""
     return Evaluation(
         videos=videos,
-        decoder=build(data.decoder),
+        decoder=build_decoder(data),
         views=build(data[views]),
         protocol=plain(data[views]),
         to_input=build(data.normalize),
         device=device,
-        workers=workers,
+        readers=readers,
         clips_per_batch=clips_per_batch,
         asked_to_stop=asked_to_stop,
     )

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from nlnet import distributed
 from nlnet.config.compose import build, check, override_stored, plain
-from nlnet.config.evaluation import build_evaluation, read_view
+from nlnet.config.evaluation import build_decoder, build_evaluation, read_view
 from nlnet.data.annotations import Label, Video, VideoList
+from nlnet.data.loader import Readers
 from nlnet.data.transforms import EvalViews, Normalize
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.predictions import Predictions
@@ -71,7 +72,7 @@ class TrainedModel:
         unknown: Label = () if self.multi_label else 0  # its kind decides what the logits mean
         listed = tuple(Video(path=str(Path(video).resolve()), label=unknown, name=str(video)) for video in videos)
         videos_of_user = VideoList(listed, self.classes, "the videos that were given")
-        evaluation = build_evaluation(self._data(views), videos_of_user, device=self.device, workers=0)
+        evaluation = build_evaluation(self._data(views), videos_of_user, device=self.device, readers=Readers())
         return evaluation(self.model)
 
     def best(self, scores_K: Tensor, *, top: int = 5) -> list[tuple[str, float]]:
@@ -85,7 +86,7 @@ class TrainedModel:
         Raises:
             VideoError: it cannot be decoded.
         """
-        with build(self._data(views).decoder).open(str(video)) as reader:
+        with build_decoder(self._data(views)).open(str(video)) as reader:
             clips = reader.read_all(self.views(views)(reader.info))
         return torch.stack([torch.from_numpy(clip) for clip in clips])
 
@@ -96,7 +97,7 @@ class TrainedModel:
             VideoError: it cannot be decoded.
             ConfigError: the protocol has fewer views.
         """
-        return read_view(str(video), build(self._data(views).decoder), self.views(views), number=number)
+        return read_view(str(video), build_decoder(self._data(views)), self.views(views), number=number)
 
     def features(self, clip: Tensor, *, stage: str | None = None) -> Tensor:
         """What the network makes of clips, before the classifier: [B, C], the mean over all positions.

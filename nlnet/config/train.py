@@ -11,7 +11,7 @@ from torch import nn
 import nlnet
 from nlnet import distributed
 from nlnet.config.compose import build, check, differences, plain
-from nlnet.config.evaluation import Evaluation, build_annotations, build_evaluation, choose_workers
+from nlnet.config.evaluation import Evaluation, build_annotations, build_decoder, build_evaluation, choose_readers
 from nlnet.config.models import build_model, find_checkpoint
 from nlnet.config.runs import digest, identity, open_folder
 from nlnet.data.annotations import Annotations, Video, find_missing
@@ -69,7 +69,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         log.line(f"{folder}: the last start was cut off without a word: killed, or the machine went down")
     settings: Settings = build(config.trainer)
     _check_loss(settings, annotations)
-    decoder = build(config.data.decoder)
+    decoder = build_decoder(config.data)
     _say_data(annotations, decoder, config, log)
 
     torch.manual_seed(config.seed)
@@ -92,7 +92,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         repeats=config.data.repeats,
     )
     mix = _build_mix(config, clips, settings)
-    workers = choose_workers(config.workers, say=log.line)
+    readers = choose_readers(config.workers, config.threads, say=log.line)
 
     def evaluation(views: str) -> Evaluation:
         fitting = max(1, settings.batch_size // settings.accumulate // distributed.world_size())  # a training batch
@@ -101,7 +101,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
             annotations.val,
             views=views,
             device=device,
-            workers=workers,
+            readers=readers,
             clips_per_batch=fitting,
             asked_to_stop=watch.alive,
         )
@@ -113,7 +113,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
             accumulate=settings.accumulate,
             start_step=first_step,
             steps=last_step,
-            workers=workers,
+            readers=readers,
             pin_memory=device.type == "cuda",
         )
 

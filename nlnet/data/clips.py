@@ -112,14 +112,17 @@ class TrainClips(Dataset[TrainSample]):
     def __getitems__(self, sample_numbers: Sequence[int]) -> list[TrainSample]:
         """Several samples, as one by one; those in a row that are of one video open and decode it once."""
         samples: list[TrainSample] = []
-        for turn, group in groupby(sample_numbers, key=lambda number: number // self.repeats):
-            numbers = list(group)
+        for numbers in self.of_one_video(sample_numbers):
             try:
-                samples += self._read(self.order(turn), numbers, ())
+                samples += self._read(self.order(numbers[0] // self.repeats), numbers, ())
             except VideoError:
                 # Perhaps one of the views only: what becomes of a sample may depend on no other.
                 samples += [self[number] for number in numbers]
         return samples
+
+    def of_one_video(self, sample_numbers: Sequence[int]) -> list[list[int]]:
+        """The samples, cut into those in a row that are of one video."""
+        return [list(numbers) for _, numbers in groupby(sample_numbers, key=lambda number: number // self.repeats)]
 
     def _read(self, index: int, sample_numbers: list[int], bad: tuple[tuple[int, str], ...]) -> list[TrainSample]:
         """These samples, of the video ``index``."""
@@ -162,9 +165,7 @@ class EvalClips(Dataset[EvalSample]):
 def _label_of(video: Video, view: View, info: VideoInfo) -> Label:
     """What a clip shows: of timed actions those that touch its time, from its first frame to the end of its last.
 
-    The label of the whole video where nothing is timed, or the file does not say its frame rate.
+    The label of the whole video where nothing is timed, or the file tells no times.
     """
-    if info.frames_per_second <= 0:
-        return video.label
-    first, last = min(view.indices), max(view.indices)
-    return video.label_between(first / info.frames_per_second, (last + 1) / info.frames_per_second)
+    start, end = info.seconds(min(view.indices)), info.seconds(max(view.indices) + 1)
+    return video.label if start is None or end is None else video.label_between(start, end)

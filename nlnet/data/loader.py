@@ -1,22 +1,45 @@
-"""Batches by worker processes. Which samples a step has depends on its number only, not on workers or ranks.
+"""Batches by processes and threads. Which samples a step has depends on its number only, not on these or on ranks.
 
 Axes: b clips of one micro-batch, T time, H height, W width, C channels; K classes.
 """
 
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from nlnet.data.annotations import Label
 from nlnet.data.clips import EvalClips, EvalSample, TrainClips, TrainSample
 from nlnet.data.pixels import Change, changed
+from nlnet.data.threads import ClipMemory, in_order
 from nlnet.distributed import rank, world_size
 from nlnet.errors import ConfigError
+
+_BATCHES_AHEAD = 2  # of threads in the training process, as DataLoader has for each worker
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Who reads: ``workers`` processes with ``threads`` threads each; without workers, threads of this process.
+
+    Neither: each batch is read when it is asked for. ``start_method`` is how worker processes start (fork, spawn,
+    forkserver; None for the platform's own).
+    """
+
+    workers: int = 0
+    threads: int = 0
+    start_method: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more")
 
 
 class TrainBatch(NamedTuple):
@@ -71,42 +94,125 @@ def train_loader(
     start_step: int,
     steps: int,
     accumulate: int = 1,
-    workers: int = 0,
+    readers: Readers | None = None,
     pin_memory: bool = False,
-    start_method: str | None = None,
-) -> DataLoader[TrainSample]:
+) -> "DataLoader[TrainSample] | ThreadLoader":
     """A loader of TrainBatch, ``accumulate`` of them per step, from step ``start_step`` up to the last, ``steps`` - 1.
 
-    ``batch_size`` is the global one. One iterator serves the whole run: make it once. ``start_method`` is how worker
-    processes start (fork, spawn, forkserver; None for the platform's own).
+    ``batch_size`` is the global one. One iterator serves the whole run: make it once.
     """
+    readers = readers or Readers()
+    batches = MicroBatches(batch_size=batch_size, accumulate=accumulate, start_step=start_step, steps=steps)
+    if readers.threads and not readers.workers:
+        return ThreadLoader(clips, batches, threads=readers.threads, pin_memory=pin_memory)
     return DataLoader(
-        clips,
-        batch_sampler=MicroBatches(batch_size=batch_size, accumulate=accumulate, start_step=start_step, steps=steps),
-        num_workers=workers,
+        ThreadedClips(clips, readers.threads) if readers.threads > 1 else clips,
+        batch_sampler=batches,
+        num_workers=readers.workers,
         collate_fn=partial(collate, num_classes=len(clips.videos.classes)),
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
-        multiprocessing_context=start_method if workers else None,
+        multiprocessing_context=readers.start_method if readers.workers else None,
         # Without one, making the iterator draws from the global generator, and resuming is no longer exact.
         generator=torch.Generator(),
     )
 
 
-def eval_loader(clips: EvalClips, *, workers: int = 0, start_method: str | None = None) -> DataLoader[EvalSample]:
+def eval_loader(clips: EvalClips, *, readers: Readers | None = None) -> "DataLoader[EvalSample] | EvalThreadLoader":
     """A loader of EvalSample, one video each: those of this rank. Over all ranks each video comes exactly once."""
+    readers = readers or Readers()
+    shown = range(rank(), len(clips), world_size())
+    if readers.threads and not readers.workers:
+        return EvalThreadLoader(clips, shown, readers.threads)
     return DataLoader(
         clips,
         batch_size=None,
-        sampler=range(rank(), len(clips), world_size()),
-        num_workers=workers,
+        sampler=shown,
+        num_workers=readers.workers * max(1, readers.threads),  # a video each: threads would have nothing to share
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
-        multiprocessing_context=start_method if workers else None,
+        multiprocessing_context=readers.start_method if readers.workers else None,
         # A test sample holds all views of a video: more than one ahead per worker would only fill the memory.
-        prefetch_factor=1 if workers else None,
+        prefetch_factor=1 if readers.workers else None,
         generator=torch.Generator(),
     )
+
+
+class ThreadLoader:
+    """Training batches read ahead by threads of this process, each clip put into the (pinned) batch as it comes."""
+
+    def __init__(self, clips: TrainClips, batches: MicroBatches, *, threads: int, pin_memory: bool) -> None:
+        self.clips = clips
+        self.batches = batches
+        self.threads = threads
+        self.pin_memory = pin_memory
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[TrainBatch]:
+        def places() -> Iterator[tuple[list[int], ClipMemory, int]]:
+            for numbers in self.batches:
+                memory = ClipMemory(len(numbers), pin=self.pin_memory)
+                position = 0
+                for together in self.clips.of_one_video(numbers):
+                    yield together, memory, position
+                    position += len(together)
+
+        def read(place: tuple[list[int], ClipMemory, int]) -> tuple[list[TrainSample], ClipMemory]:
+            numbers, memory, position = place
+            samples = self.clips.__getitems__(numbers)
+            for offset, sample in enumerate(samples):
+                memory.put(position + offset, sample.clip)
+            return samples, memory
+
+        ahead = max(self.threads, _BATCHES_AHEAD * self.batches.size)
+        results = in_order(read, places(), threads=self.threads, ahead=ahead)
+        try:
+            samples: list[TrainSample] = []
+            for read_now, memory in results:
+                samples += read_now
+                if len(samples) == self.batches.size:
+                    yield collate(samples, num_classes=len(self.clips.videos.classes), clips=memory.clips)
+                    samples = []
+        finally:
+            results.close()
+
+
+class ThreadedClips(Dataset[TrainSample]):
+    """Training clips, of which several threads of this process read those of a batch at the same time."""
+
+    def __init__(self, clips: TrainClips, threads: int) -> None:
+        self.clips = clips
+        self.threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __getitem__(self, sample_number: int) -> TrainSample:
+        return self.clips[sample_number]
+
+    def __getitems__(self, sample_numbers: Sequence[int]) -> list[TrainSample]:
+        self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="nlnet loader")
+        groups = self._pool.map(self.clips.__getitems__, self.clips.of_one_video(sample_numbers))
+        return [sample for group in groups for sample in group]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the threads: each process has its own."""
+        return {**self.__dict__, "_pool": None}
+
+
+class EvalThreadLoader:
+    """Test samples read ahead by threads of this process."""
+
+    def __init__(self, clips: EvalClips, shown: range, threads: int) -> None:
+        self.clips = clips
+        self.shown = shown
+        self.threads = threads
+
+    def __len__(self) -> int:
+        return len(self.shown)
+
+    def __iter__(self) -> Iterator[EvalSample]:
+        return in_order(self.clips.__getitem__, self.shown, threads=self.threads, ahead=self.threads + 1)
 
 
 def targets(labels: Sequence[Label], *, num_classes: int) -> Tensor:
@@ -119,10 +225,11 @@ def targets(labels: Sequence[Label], *, num_classes: int) -> Tensor:
     return shown_bK
 
 
-def collate(samples: list[TrainSample], *, num_classes: int) -> TrainBatch:
-    """Samples of one micro-batch -> TrainBatch."""
+def collate(samples: list[TrainSample], *, num_classes: int, clips: Tensor | None = None) -> TrainBatch:
+    """Samples of one micro-batch -> TrainBatch; ``clips`` where these are together already."""
     return TrainBatch(
-        torch.stack([sample.clip for sample in samples]),
+        # torch's own puts them straight into shared memory where this is a worker process.
+        default_collate([sample.clip for sample in samples]) if clips is None else clips,
         targets([sample.label for sample in samples], num_classes=num_classes),
         torch.tensor([sample.index for sample in samples]),
         [bad for sample in samples for bad in sample.bad],

@@ -19,6 +19,8 @@ Clips = list[tuple[int, ...]]
 Placement = Callable[[VideoInfo, int, int, int], Clips]  # video, clips, frames, stride
 Short = Callable[[int, int], int]  # index, N -> an index that exists
 
+_TIME_STAMP_ERROR = 0.001  # seconds: Matroska, for example, rounds time stamps to a millisecond
+
 
 def loop(index: int, num_frames: int) -> int:
     """Past its end a video starts again from its beginning."""
@@ -154,8 +156,8 @@ class TSMDense:
 class AtRate:
     """Another placement, in a video resampled to ``frames_per_second``: frame i of that is the one shown at its time.
 
-    That is frame floor(i r / frames_per_second) of a video of rate r. Videos that do not say their rate stay as they
-    are.
+    By the time stamps of the file where it has any, so that a clip of a video of variable frame rate covers the same
+    time too; else frame floor(i r / frames_per_second) of a video of rate r. Videos that tell neither stay as they are.
     """
 
     placement: Placement
@@ -165,16 +167,9 @@ class AtRate:
         _check_rate(self.frames_per_second)
 
     def __call__(self, info: VideoInfo, clips: int, frames: int, stride: int) -> Clips:
-        if not info.frames_per_second:
-            return self.placement(info, clips, frames, stride)
-        step = Fraction(info.frames_per_second) / Fraction(self.frames_per_second)
-        resampled = replace(
-            info,
-            num_frames=max(1, int(info.num_frames / step)),
-            frames_per_second=float(self.frames_per_second),
-        )
+        resampled, shown = _resampled(info, self.frames_per_second)
         placed = self.placement(resampled, clips, frames, stride)
-        return [tuple(min(int(index * step), info.num_frames - 1) for index in clip) for clip in placed]
+        return [tuple(shown(index) for index in clip) for clip in placed]
 
 
 @dataclass(frozen=True)
@@ -183,6 +178,21 @@ class RandomClip:
 
     def __call__(self, info: VideoInfo, frames: int, stride: int, generator: np.random.Generator) -> tuple[int, ...]:
         return random_clip(info.num_frames, frames=frames, stride=stride, generator=generator)
+
+
+@dataclass(frozen=True)
+class ClipAtRate:
+    """For training: another placement, in a video resampled to ``frames_per_second`` as ``AtRate`` does it."""
+
+    placement: Callable[[VideoInfo, int, int, np.random.Generator], tuple[int, ...]]
+    frames_per_second: float = 30
+
+    def __post_init__(self) -> None:
+        _check_rate(self.frames_per_second)
+
+    def __call__(self, info: VideoInfo, frames: int, stride: int, generator: np.random.Generator) -> tuple[int, ...]:
+        resampled, shown = _resampled(info, self.frames_per_second)
+        return tuple(shown(index) for index in self.placement(resampled, frames, stride, generator))
 
 
 @dataclass(frozen=True)
@@ -199,6 +209,30 @@ class SlowFastClip:
         span = _span(info, frames * stride, self.frames_per_second)
         start = Fraction(generator.random()) * max(Fraction(0), info.num_frames - span)
         return _spread(start, span, frames, info.num_frames, self.short)
+
+
+def _resampled(info: VideoInfo, frames_per_second: float) -> tuple[VideoInfo, Callable[[int], int]]:
+    """The video at another rate, and which of its own frames is shown as frame i of that."""
+    end = info.seconds(info.num_frames)
+    if not end:
+        return info, lambda index: index
+    last = info.num_frames - 1
+    if info.times is not None:
+        times = info.times
+        num_frames = int((end + _TIME_STAMP_ERROR) * frames_per_second)
+
+        def shown(index: int) -> int:
+            now = index / frames_per_second + _TIME_STAMP_ERROR
+            return min(int(np.searchsorted(times, now, side="right")) - 1, last)
+    else:
+        step = Fraction(info.frames_per_second) / Fraction(frames_per_second)
+        num_frames = int(info.num_frames / step)
+
+        def shown(index: int) -> int:
+            return min(int(index * step), last)
+
+    resampled = replace(info, num_frames=max(1, num_frames), frames_per_second=float(frames_per_second), times=None)
+    return resampled, shown
 
 
 def _span(info: VideoInfo, frames: int, frames_per_second: float | None) -> Fraction:

@@ -22,10 +22,14 @@ from nlnet.ops.activation import Activation, Softmax
 class ScoredSample(Protocol):
     """One video as the evaluator takes it: see ``nlnet.data.clips.EvalSample``."""
 
-    clips: list[Tensor]
-    label: Label
-    index: int
-    error: str | None
+    @property
+    def clips(self) -> list[Tensor]: ...
+    @property
+    def label(self) -> Label: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def error(self) -> str | None: ...
 
 
 @dataclass(frozen=True)

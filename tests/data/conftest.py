@@ -35,6 +35,8 @@ class Encoding:
     codec: str = "libx264"
     options: dict[str, str] = field(default_factory=dict)  # options of the codec
     muxer: dict[str, str] = field(default_factory=dict)  # options of the container
+    pixels: str = "yuv420p"
+    rotation: int = 0  # that the file asks for, in degrees counter-clockwise
     times: Callable[[int], int] = lambda number: number  # presentation time of a frame, in 1/25 s
 
 
@@ -47,6 +49,7 @@ ENCODINGS = {
     "mp4, variable frame rate": Encoding("a.mp4", options={"g": "30"}, times=lambda n: n * (n + 3) // 2 + 5 * (n > 40)),
     "mp4, starts late": Encoding("a.mp4", options={"g": "30"}, times=lambda n: n + 50),
     "mp4, fragmented": Encoding("a.mp4", options={"g": "15"}, muxer={"movflags": "frag_keyframe+empty_moov"}),
+    "mp4, hevc": Encoding("a.mp4", "libx265", {"g": "30", "x265-params": "log-level=none"}),
     "mp4, mpeg4": Encoding("a.mp4", "mpeg4", {"g": "30", "bf": "2", "b": "2M"}),
     "mkv": Encoding("a.mkv", options={"g": "30"}),
     "webm, vp9": Encoding("a.webm", "libvpx-vp9", {"g": "40", "auto-alt-ref": "1", "cpu-used": "8"}),
@@ -57,6 +60,19 @@ ENCODINGS = {
     "ts": Encoding("a.ts", options={"g": "30", "bf": "2"}),
     "flv": Encoding("a.flv", options={"g": "30"}),
     "wmv": Encoding("a.wmv", "wmv2", {"g": "30", "b": "2M"}),
+    "mp4, av1": Encoding("a.mp4", "libsvtav1", {"g": "30", "preset": "10"}),
+    "mp4, mpeg2": Encoding("a.mp4", "mpeg2video", {"g": "15", "bf": "2", "b": "2M"}),
+    "mkv, hevc": Encoding("a.mkv", "libx265", {"g": "20", "x265-params": "log-level=none:open-gop=1"}),
+    "mkv, variable frame rate": Encoding("a.mkv", options={"g": "30"}, times=lambda n: n * (n + 3) // 2),
+    "mkv, ffv1": Encoding("a.mkv", "ffv1"),
+    "webm, vp8 with hidden frames": Encoding(
+        "a.webm", "libvpx", {"g": "40", "auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "cpu-used": "4"}
+    ),
+    "avi, mjpeg": Encoding("a.avi", "mjpeg", {"q:v": "3"}, pixels="yuvj420p"),
+    "mov, mjpeg": Encoding("a.mov", "mjpeg", {"q:v": "3"}, pixels="yuvj420p"),
+    "mov, prores": Encoding("a.mov", "prores_ks", pixels="yuv422p10le"),
+    "ts, mpeg2": Encoding("a.ts", "mpeg2video", {"g": "15", "bf": "2", "b": "2M"}),
+    "gif": Encoding("a.gif", "gif", pixels="rgb8"),
 }  # fmt: skip
 BEFORE_ZERO = Encoding("a.mp4", options={"g": "30"}, times=lambda n: n - 10)
 PLAIN = ENCODINGS["mp4, short groups"]
@@ -67,7 +83,9 @@ def write_video(path: Path, frames: Sequence[npt.NDArray[np.uint8]], encoding: E
     with av.open(str(path), "w", options=encoding.muxer) as container:
         stream = container.add_stream(encoding.codec, rate=25, options=encoding.options)
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = encoding.pixels
+        if encoding.rotation:
+            stream.set_display_rotation(encoding.rotation)
         stream.codec_context.time_base = Fraction(1, 25)
         for number, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

@@ -11,10 +11,11 @@ from nlnet.data.annotations import Video, VideoList
 from nlnet.data.clips import EvalClips, TrainClips
 from nlnet.data.crops import Three
 from nlnet.data.decoders import Decoder, Frames, VideoInfo, VideoReader
-from nlnet.data.loader import TrainBatch, change_pixels, eval_loader, targets, train_loader
+from nlnet.data.loader import Readers, TrainBatch, change_pixels, eval_loader, targets, train_loader
 from nlnet.data.orders import Balanced
 from nlnet.data.pixels import ColourJitter, InTurn, RandAugment, RandomErasing
 from nlnet.data.placement import Ends
+from nlnet.data.threads import in_order
 from nlnet.data.transforms import EvalViews, TrainView
 from nlnet.errors import ConfigError, VideoError
 
@@ -108,25 +109,27 @@ def test_batches_of_videos_with_several_labels() -> None:
     clips = train_clips()
     videos = tuple(replace(video, label=tuple(range(index % 4))) for index, video in enumerate(clips.videos.videos))
     clips.videos = replace(clips.videos, videos=videos)
-    for batch in train_loader(clips, batch_size=8, start_step=0, steps=3, workers=1):
+    for batch in train_loader(clips, batch_size=8, start_step=0, steps=3, readers=Readers(1)):
         for index, row in zip(batch.indices.tolist(), batch.labels, strict=True):
             assert row.tolist() == [1.0] * (index % 4) + [0.0] * (5 - index % 4)
 
 
-@pytest.mark.parametrize(("workers", "start_method"), [(2, None), (1, "spawn")])
-def test_workers_change_nothing(workers: int, start_method: str | None) -> None:
+READERS = [Readers(2), Readers(1, start_method="spawn"), Readers(0, 1), Readers(0, 5), Readers(2, 3)]
+
+
+@pytest.mark.parametrize("readers", READERS)
+def test_processes_and_threads_change_nothing(readers: Readers) -> None:
     alone = list(train_loader(train_clips(), batch_size=6, start_step=0, steps=7))
-    helped = train_loader(
-        train_clips(), batch_size=6, start_step=0, steps=7, workers=workers, start_method=start_method
-    )
+    helped = train_loader(train_clips(), batch_size=6, start_step=0, steps=7, readers=readers)
+    assert len(helped) == 7
     assert_equal_batches(list(helped), alone)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_starting_later_continues_exactly(workers: int) -> None:
-    whole = list(train_loader(train_clips(), batch_size=4, accumulate=2, start_step=0, steps=9, workers=workers))
+@pytest.mark.parametrize("readers", [Readers(), Readers(2), Readers(0, 2)])
+def test_starting_later_continues_exactly(readers: Readers) -> None:
+    whole = list(train_loader(train_clips(), batch_size=4, accumulate=2, start_step=0, steps=9, readers=readers))
     for cut in (1, 4, 9):
-        rest = list(train_loader(train_clips(), batch_size=4, accumulate=2, start_step=cut, steps=9, workers=workers))
+        rest = list(train_loader(train_clips(), batch_size=4, accumulate=2, start_step=cut, steps=9, readers=readers))
         assert_equal_batches(whole[: 2 * cut] + rest, whole)
 
 
@@ -162,17 +165,20 @@ def augmented_clips(*, on_device: bool = False) -> TrainClips:
     )
 
 
-@pytest.mark.parametrize(("workers", "world"), [(1, 1), (2, 1), (0, 2), (2, 2)])
+@pytest.mark.parametrize(
+    ("readers", "world"),
+    [(Readers(1), 1), (Readers(2), 1), (Readers(), 2), (Readers(2), 2), (Readers(0, 3), 1), (Readers(1, 2), 2)],
+)
 @pytest.mark.parametrize("on_device", [False, True])
 def test_augmented_samples_do_not_depend_on_workers_or_ranks(
-    workers: int, world: int, on_device: bool, monkeypatch: pytest.MonkeyPatch
+    readers: Readers, world: int, on_device: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = list(train_loader(augmented_clips(), batch_size=12, start_step=0, steps=3))
     shares = []
     for rank in range(world):
         set_rank(monkeypatch, rank, world)
         clips = augmented_clips(on_device=on_device)
-        shares.append(list(train_loader(clips, batch_size=12, start_step=0, steps=3, workers=workers)))
+        shares.append(list(train_loader(clips, batch_size=12, start_step=0, steps=3, readers=readers)))
     for step, expected in enumerate(whole):
         parts = [share[step] for share in shares]
         assert torch.equal(torch.cat([change_pixels(part.clips, part) for part in parts]), expected.clips)
@@ -188,7 +194,7 @@ def test_making_an_iterator_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     list(train_loader(train_clips(), batch_size=4, start_step=0, steps=2))
-    list(eval_loader(eval_clips(3), workers=2))
+    list(eval_loader(eval_clips(3), readers=Readers(2)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -220,10 +226,10 @@ def test_each_test_video_comes_exactly_once(world: int, num_videos: int, monkeyp
         assert len(sample.clips) == (0 if sample.error else 6)
 
 
-@pytest.mark.parametrize(("workers", "start_method"), [(2, None), (1, "spawn")])
-def test_test_samples_are_the_same_with_workers(workers: int, start_method: str | None) -> None:
+@pytest.mark.parametrize("readers", READERS)
+def test_test_samples_are_the_same_with_processes_and_threads(readers: Readers) -> None:
     alone = list(eval_loader(eval_clips(9)))
-    helped = list(eval_loader(eval_clips(9), workers=workers, start_method=start_method))
+    helped = list(eval_loader(eval_clips(9), readers=readers))
     assert [(sample.index, sample.label, sample.error) for sample in helped] == [
         (sample.index, sample.label, sample.error) for sample in alone
     ]
@@ -234,7 +240,37 @@ def test_test_samples_are_the_same_with_workers(workers: int, start_method: str 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_pinned_batches_keep_their_form() -> None:
-    (batch,) = train_loader(train_clips(), batch_size=4, start_step=0, steps=1, workers=1, pin_memory=True)
-    assert isinstance(batch, TrainBatch)
-    assert batch.clips.is_pinned()
-    assert torch.equal(batch.clips, next(iter(train_loader(train_clips(), batch_size=4, start_step=0, steps=1))).clips)
+    expected = next(iter(train_loader(train_clips(), batch_size=4, start_step=0, steps=1))).clips
+    for readers in (Readers(1), Readers(0, 2)):
+        (batch,) = train_loader(train_clips(), batch_size=4, start_step=0, steps=1, readers=readers, pin_memory=True)
+        assert isinstance(batch, TrainBatch)
+        assert batch.clips.is_pinned()
+        assert torch.equal(batch.clips, expected)
+
+
+def test_negative_numbers_of_readers_are_refused() -> None:
+    for numbers in ((-1, 0), (0, -2)):
+        with pytest.raises(ConfigError, match="0 or more"):
+            Readers(*numbers)
+
+
+def test_threads_read_ahead_and_stop_when_nobody_wants_more() -> None:
+    """No more than is in their hands after the consumer has gone, and errors come in their turn."""
+    begun: list[int] = []
+
+    def work(key: int) -> int:
+        begun.append(key)
+        if key == 5:
+            raise ValueError("five")
+        return -key
+
+    results = in_order(work, range(1000), threads=2, ahead=4)
+    assert [next(results) for _ in range(5)] == [0, -1, -2, -3, -4]
+    with pytest.raises(ValueError, match="five"):
+        next(results)
+    assert len(begun) <= 9
+    results = in_order(work, range(100, 1000), threads=2, ahead=4)
+    assert next(results) == -100
+    results.close()
+    assert len(begun) <= 9 + 6
+    assert list(in_order(work, range(6, 20), threads=3, ahead=30)) == [-key for key in range(6, 20)]

@@ -16,7 +16,7 @@ from nlnet.data.annotations.shards import from_shards
 from nlnet.data.clips import TrainClips
 from nlnet.data.decoders.pyav import PyAVDecoder
 from nlnet.data.decoders.shards import ShardDecoder, read_member, shard_of
-from nlnet.data.loader import TrainBatch, train_loader
+from nlnet.data.loader import Readers, TrainBatch, train_loader
 from nlnet.data.orders import ShardBuffer
 from nlnet.data.sampling import sample_generator
 from nlnet.data.transforms import TrainView
@@ -103,7 +103,9 @@ def test_samples_are_those_of_the_files_themselves(root: Path, contents: list[by
 
 
 def batches(annotations: Annotations, *, start: int = 0, workers: int = 0) -> list[TrainBatch]:
-    return list(train_loader(train_clips(annotations), batch_size=4, start_step=start, steps=7, workers=workers))
+    return list(
+        train_loader(train_clips(annotations), batch_size=4, start_step=start, steps=7, readers=Readers(workers))
+    )
 
 
 @pytest.mark.parametrize(("workers", "world"), [(2, 1), (0, 2), (1, 4)])

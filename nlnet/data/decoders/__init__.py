@@ -10,7 +10,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -35,6 +35,19 @@ class VideoInfo:
     height: int  # as displayed, rotation applied
     width: int
     frames_per_second: float  # on average; 0 where the file does not say
+    # [num_frames] when each frame is shown, in seconds after the first one; None where the file does not say
+    times: npt.NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+
+    def seconds(self, index: int) -> float | None:
+        """When frame ``index`` is shown, in seconds after the first one; the end of the video for ``num_frames``.
+
+        By the time stamps of the file, else by its average rate; None where it says neither.
+        """
+        if self.times is not None and index < len(self.times):
+            return float(self.times[index])
+        if self.times is not None and len(self.times) > 1:  # the last frame is shown as long as the mean one
+            return float(self.times[-1]) * (1 + (index - len(self.times) + 1) / (len(self.times) - 1))
+        return index / self.frames_per_second if self.frames_per_second > 0 else None
 
 
 class VideoReader(ABC):
@@ -53,12 +66,18 @@ class VideoReader(ABC):
 
     def frames(self, indices: Sequence[int]) -> Frames:
         """Whole frames, in the order asked for, with repeats -> uint8 [T, H, W, 3]; each is decoded once."""
-        unique, positions = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
-        if len(unique) == 0 or unique[0] < 0 or unique[-1] >= self.info.num_frames:
-            raise IndexError(f"{self.path}: frames {list(indices)} of a video of {self.info.num_frames}")
-        frames = self._decode(unique.tolist())
+        unique = self._checked(indices)
+        frames = self._decode(unique)
+        positions = np.searchsorted(unique, np.asarray(indices))
         in_order = len(positions) == len(unique) and bool((np.diff(positions) > 0).all())
         return np.ascontiguousarray(frames if in_order else frames[positions])
+
+    def _checked(self, indices: Sequence[int]) -> list[int]:
+        """Sorted and unique; IndexError unless all are in range."""
+        unique: list[int] = np.unique(np.asarray(indices, dtype=np.int64)).tolist()
+        if not unique or unique[0] < 0 or unique[-1] >= self.info.num_frames:
+            raise IndexError(f"{self.path}: frames {list(indices)} of a video of {self.info.num_frames}")
+        return unique
 
     def read(self, view: "View") -> Frames:
         """The frames, box, size and mirroring of ``view`` -> uint8 [T, h, w, 3], contiguous.

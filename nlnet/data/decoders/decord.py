@@ -6,13 +6,18 @@ lands on wrong frames in AVI, WMV and MPEG files, and wherever frames shown befo
 beginning of the file: right, but slow in long videos.
 """
 
+import os
 from importlib import import_module
 from types import ModuleType
 
 import numpy as np
 
 from nlnet.data.decoders import Decoder, Frames, VideoInfo, VideoReader
+from nlnet.data.decoders.containers import container
+from nlnet.data.decoders.time_limit import check_time
 from nlnet.errors import ConfigError, VideoError
+
+_TIMED = ("MP4/MOV", "Matroska/WebM")  # where it tells when frames are shown; elsewhere the order of decoding
 
 
 class DecordReader(VideoReader):
@@ -26,16 +31,21 @@ class DecordReader(VideoReader):
         decord.bridge.set_bridge("native")
         # What goes wrong is raised with the file's name; the library would also write to the terminal.
         decord.logging.set_level(decord.logging.QUIET)
-        if _is_transport_stream(path):
+        kind = container(path)
+        if kind == "MPEG-TS":
             raise VideoError(path, "decord loses the first frames of MPEG transport streams; use data/decoder=pyav")
         try:
-            self._reader = decord.VideoReader(path, num_threads=1)
+            self._reader = decord.VideoReader(os.path.abspath(path), num_threads=1)
             num_frames = len(self._reader)
             height, width, _ = self._reader.next().shape
             rate = float(self._reader.get_avg_fps())
+            times = None
+            if kind in _TIMED:
+                times = self._reader.get_frame_timestamp(range(num_frames))[:, 0].astype(np.float64)
+                times -= times[0]
         except self._errors as error:
-            raise VideoError(path, f"decord: {_last_line(error)}") from error
-        self.info = VideoInfo(num_frames, int(height), int(width), rate)
+            raise VideoError(path, f"decord cannot read it ({_last_line(error)}); use data/decoder=pyav") from error
+        self.info = VideoInfo(num_frames, int(height), int(width), rate, times)
 
     def _decode(self, indices: list[int]) -> Frames:
         frames = np.empty((len(indices), self.info.height, self.info.width, 3), np.uint8)
@@ -43,6 +53,7 @@ class DecordReader(VideoReader):
         try:
             self._reader.seek(0)
             for position in range(indices[-1] + 1):
+                check_time(self.path)
                 frame = self._reader.next()
                 if position == indices[filled]:
                     # In some narrow videos it takes the padding at the end of a row for more channels.
@@ -75,12 +86,6 @@ def _decord() -> ModuleType:
         raise ConfigError(
             f"data/decoder=decord needs the package decord ({error}): pip install decord, or use data/decoder=pyav"
         ) from error
-
-
-def _is_transport_stream(path: str) -> bool:
-    """Whether the file is made of packets of 188 bytes that begin with 0x47, as MPEG-TS is."""
-    with open(path, "rb") as file:
-        return file.read(189)[::188] == b"\x47\x47"
 
 
 def _last_line(error: Exception) -> str:
