@@ -19,7 +19,8 @@ LAYERS = [
     ["nlnet.cli"],
     ["nlnet.benchmark"],
     ["nlnet.config"],
-    ["nlnet.engine", "nlnet.report", "nlnet.study", "nlnet.export", "nlnet.doctor"],
+    ["nlnet.engine", "nlnet.report", "nlnet.export", "nlnet.doctor"],
+    ["nlnet.study"],
     [
         "nlnet.models",
         "nlnet.weights",

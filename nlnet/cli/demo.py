@@ -28,4 +28,4 @@ def main(arguments: Sequence[str]) -> int:
     print(INTRODUCTION, file=sys.stderr)
     seeds = ",".join(str(seed) for seed in range(options.seeds))
     places = [f"sweeps={options.out}/sweeps", f"data.root={options.out}/data/synthetic"]
-    return sweep.main(["sweep=demo", f"sweep.seeds=[{seeds}]", *places, *options.overrides])
+    return sweep.main(["--no-probe", "sweep=demo", f"sweep.seeds=[{seeds}]", *places, *options.overrides])

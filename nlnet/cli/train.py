@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from nlnet import distributed
+from nlnet.benchmark.memory import highest_resident
 from nlnet.config import TrainJob, build_train, compose
 from nlnet.config.train import run_folder
 from nlnet.data.annotations import VideoList
@@ -50,6 +51,7 @@ def train(job: TrainJob) -> None:
     if distributed.is_main():
         _write_contact_sheet(job)
     job.trainer.fit()
+    _add_peak_memory(job)
     folder = job.folder / "eval" / job.test.views.name
     predictions = job.test(job.model)
     job.log.line(job.test.write(folder, predictions, model=job.model, checkpoint="last", step=job.trainer.step))
@@ -118,6 +120,17 @@ def _say_costs(job: TrainJob) -> None:
     if distributed.is_main():
         (job.folder / "costs.json").write_text(json.dumps(costs.record()) + "\n", encoding="utf-8")
         (job.folder / "classes.txt").write_text("".join(f"{name}\n" for name in job.test.videos.classes))
+
+
+def _add_peak_memory(job: TrainJob) -> None:
+    """Writes beside the counted costs what the main process has really taken: on a GPU its tensors, else all of it."""
+    if distributed.is_main():
+        device = job.trainer.device
+        path = job.folder / "costs.json"
+        costs = json.loads(path.read_text(encoding="utf-8"))
+        on_gpu = device.type == "cuda"
+        costs["peak_memory"] = torch.cuda.max_memory_allocated(device) if on_gpu else highest_resident()
+        path.write_text(json.dumps(costs) + "\n", encoding="utf-8")
 
 
 def _write_contact_sheet(job: TrainJob, *, num_clips: int = 6) -> None:

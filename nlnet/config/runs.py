@@ -61,10 +61,8 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def open_folder(folder: Path, config: dict[str, Any], differences: dict[str, list[Any]]) -> None:
-    """Makes the run folder, or goes on in one that holds the same run.
-
-    ``differences`` from the default config are kept for the report.
+def check_folder(folder: Path, config: dict[str, Any]) -> None:
+    """Refuses a run folder that holds another run.
 
     Raises:
         FolderInUse: the folder holds another config; the differing keys are named.
@@ -79,6 +77,15 @@ def open_folder(folder: Path, config: dict[str, Any], differences: dict[str, lis
                 f"{folder} holds another run: {listed}{' …' if len(differ) > 5 else ''}. Give this one another name "
                 "(name=…), or remove the folder"
             )
+
+
+def open_folder(folder: Path, config: dict[str, Any], differences: dict[str, list[Any]]) -> None:
+    """Makes the run folder, or goes on in one that holds the same run: see ``check_folder``.
+
+    ``differences`` from the default config are kept for the report.
+    """
+    check_folder(folder, config)
+    path = folder / "config.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     text = json.dumps(differences, indent=2, ensure_ascii=False)

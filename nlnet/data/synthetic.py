@@ -14,11 +14,11 @@ Axes: T frames, H×W pixels, 3 channels in the order red, green, blue.
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -43,6 +43,7 @@ _FORM = 1  # to be raised when the same parameters draw other videos than before
 _COMPLETE, _STARTED = "complete.json", "started.json"
 
 Shape = Literal["disc", "square", "diamond"]
+Draw = Callable[[str, int, int, np.random.Generator], NDArray[np.uint8]]
 Look = tuple[int, int]  # hue, brightness: indices of HUES and BRIGHTNESSES
 
 
@@ -111,32 +112,53 @@ def prepare(
     folder holds another set or other things. Validation videos are fresh draws, of the same distribution.
     """
     recipe = Recipe(num_train, num_val, frames, size, gap, seed)
+
+    def draw(split: str, index: int, label: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+        return draw_video(label, generator, frames=frames, size=size, gap=gap)
+
+    write_set(root, asdict(recipe), draw, name=lambda split, index: f"{index:05d}.mp4", classes=CLASSES)
+
+
+def write_set(
+    root: str,
+    recipe: Mapping[str, object],
+    draw: Draw,
+    *,
+    name: Callable[[str, int], str],
+    classes: Sequence[str],
+) -> None:
+    """A data set of the family that ``recipe`` describes (with num_train, num_val and seed), as ``prepare`` says.
+
+    Args:
+        draw: split, number in it, label, generator -> uint8 [T, H, W, 3].
+        name: split, number in it -> path of the file under root/SPLIT.
+    """
     with _alone(root):
         if _begin(root, recipe):
-            _write_all(root, recipe)
+            _write_all(root, recipe, draw, name, classes)
 
 
-def _write_all(root: str, recipe: Recipe) -> None:
+def _write_all(
+    root: str, recipe: Mapping[str, Any], draw: Draw, name: Callable[[str, int], str], classes: Sequence[str]
+) -> None:
     """Every video that is not there yet, then the lists, the classes and the mark of completeness."""
-    splits = {"train": recipe.num_train, "val": recipe.num_val}
+    splits = {"train": recipe["num_train"], "val": recipe["num_val"]}
     num_videos, done = sum(splits.values()), 0
     for number, (split, count) in enumerate(splits.items()):
-        os.makedirs(os.path.join(root, split), exist_ok=True)
         lines = ["path,label"]
         for index in range(count):
-            label = index % len(CLASSES)
-            name = f"{split}/{index:05d}.mp4"
-            path = os.path.join(root, name)
+            label = index % len(classes)
+            file = f"{split}/{name(split, index)}"
+            path = os.path.join(root, file)
             if not os.path.exists(path):
-                generator = np.random.default_rng([recipe.seed, number, index])
-                video = draw_video(label, generator, frames=recipe.frames, size=recipe.size, gap=recipe.gap)
-                write_video(path, video)
-            lines.append(f"{name},{CLASSES[label]}")
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                write_video(path, draw(split, index, label, np.random.default_rng([recipe["seed"], number, index])))
+            lines.append(f"{file},{classes[label]}")
             done += 1
             if done % 500 == 0 or done == num_videos:
                 print(f"synthetic data: {done} of {num_videos} videos in {root}", file=sys.stderr, flush=True)
         _write_text(os.path.join(root, f"{split}.csv"), lines)
-    _write_text(os.path.join(root, "classes.txt"), CLASSES)
+    _write_text(os.path.join(root, "classes.txt"), classes)
     os.replace(os.path.join(root, _STARTED), os.path.join(root, _COMPLETE))
 
 
@@ -250,24 +272,24 @@ def _alone(root: str) -> Iterator[None]:
         yield
 
 
-def _begin(root: str, recipe: Recipe) -> bool:
+def _begin(root: str, recipe: Mapping[str, object]) -> bool:
     """Whether there is something to do; marks the folder as started, with its recipe."""
     complete, started = os.path.join(root, _COMPLETE), os.path.join(root, _STARTED)
     for marker in (complete, started):
         if os.path.exists(marker):
             found = _read_recipe(marker)
-            if found != asdict(recipe):
+            if found != recipe:
                 differences = ", ".join(
-                    f"{key}={found.get(key)} (asked for: {value})"
-                    for key, value in asdict(recipe).items()
-                    if found.get(key) != value
+                    f"{key}={found.get(key)} (asked for: {recipe.get(key)})"
+                    for key in {**recipe, **found}
+                    if found.get(key) != recipe.get(key)
                 )
                 raise DataError(f"{root}: holds synthetic data with {differences}; delete it or choose another folder")
             return marker == started
     if os.path.isdir(root) and os.listdir(root):
         raise DataError(f"{root}: not empty, and not synthetic data of ours; choose another folder")
     os.makedirs(root, exist_ok=True)
-    _write_text(started, [json.dumps(asdict(recipe))])
+    _write_text(started, [json.dumps(recipe)])
     return True
 
 
@@ -280,7 +302,7 @@ def _read_recipe(marker: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _write_text(path: str, lines: "list[str] | tuple[str, ...]") -> None:
+def _write_text(path: str, lines: Sequence[str]) -> None:
     partial = path + ".part"
     with open(partial, "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

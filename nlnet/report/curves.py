@@ -61,17 +61,39 @@ class Curve:
 
 @dataclass(frozen=True)
 class Series:
-    """One name in the legend: a thin curve per seed and, for several seeds, their mean."""
+    """One name in the legend: a thin curve per seed and, for several seeds, their mean and their band.
+
+    The band is from one standard deviation below the mean to one above.
+    """
 
     name: str
     colour: str
     dash: str
     seeds: tuple[Curve, ...]
     mean: Curve | None
+    band: tuple[Curve, Curve] | None = None
 
 
 def read_series(runs: Sequence[RunFolder], panel: Panel, kind: str) -> tuple[tuple[Curve, ...], Curve | None]:
     """The seeds' curves of one metric, and their mean at the steps that every seed has logged."""
+    points = _read_points(runs, panel, kind)
+    common = _common(points)
+    seeds = tuple(_curve(list(by_step.values())) for by_step in points)
+    return seeds, _curve(common.mean(axis=0)) if len(common) else None
+
+
+def read_band(runs: Sequence[RunFolder], panel: Panel, kind: str) -> tuple[Curve, Curve] | None:
+    """Mean less and plus one standard deviation over the seeds, where they have a mean."""
+    common = _common(_read_points(runs, panel, kind))
+    if not len(common):
+        return None
+    mean, deviation = common.mean(axis=0), common.std(axis=0, ddof=1)
+    deviation[:, 0] = 0
+    return _curve(mean - deviation), _curve(mean + deviation)
+
+
+def _read_points(runs: Sequence[RunFolder], panel: Panel, kind: str) -> list[dict[int, tuple[float, float]]]:
+    """For each seed that has logged the metric: step -> (epoch, value)."""
     factor = 100.0 if panel.percent else 1.0
     points: list[dict[int, tuple[float, float]]] = []
     for run in runs:
@@ -83,17 +105,16 @@ def read_series(runs: Sequence[RunFolder], panel: Panel, kind: str) -> tuple[tup
         # A run that logged nothing of this metric yet must not erase the mean of the others.
         if any(np.isfinite(value) for _, value in by_step.values()):
             points.append(by_step)
-    if not points:
-        return (), None
-    seeds = tuple(_curve(list(by_step.values())) for by_step in points)
-    common = sorted(set.intersection(*(set(by_step) for by_step in points)))
-    if len(points) == 1 or not common:
-        return seeds, None
-    mean = [tuple(np.mean([by_step[step] for by_step in points], axis=0)) for step in common]
-    return seeds, _curve(mean)
+    return points
 
 
-def _curve(points: Sequence[tuple[float, float]]) -> Curve:
+def _common(points: Sequence[Mapping[int, tuple[float, float]]]) -> NDArray[np.float64]:
+    """The steps that several seeds all have: [seeds, steps, (epoch, value)]; nothing of a single seed."""
+    steps = sorted(set.intersection(*(set(by_step) for by_step in points))) if len(points) > 1 else []
+    return np.array([[by_step[step] for step in steps] for by_step in points]) if steps else np.zeros((0, 0, 2))
+
+
+def _curve(points: Sequence[tuple[float, float]] | NDArray[np.float64]) -> Curve:
     array = np.asarray(points, dtype=np.float64)
     return Curve(array[:, 0], array[:, 1]).thinned()
 
@@ -108,7 +129,7 @@ def _panel_series(rows: Mapping[str, Sequence[RunFolder]], panel: Panel) -> list
             if len(rows) == 1:
                 (colour, shown), dash = KINDS[kind], "solid"
             if seeds:
-                series.append(Series(shown, colour, dash, seeds, mean))
+                series.append(Series(shown, colour, dash, seeds, mean, read_band(runs, panel, kind)))
     return series
 
 
@@ -116,7 +137,11 @@ def _draw_panel(axes: Axes, panel: Panel, series: Sequence[Series]) -> None:
     style_axes(axes)
     axes.set_title(panel.title, loc="left", color=INK, fontsize=9.5)
     for line in series:
-        for curve in line.seeds:
+        if line.band is not None:
+            low, high = line.band
+            axes.fill_between(low.x, low.y, high.y, color=line.colour, alpha=0.15, linewidth=0)
+        # The seeds of many rows would be a thicket.
+        for curve in line.seeds if len(series) <= len(KINDS) or line.band is None else ():
             alone = line.mean is None and len(line.seeds) == 1
             _draw_curve(axes, curve, line, width=1.6 if alone else 0.8, opacity=1.0 if alone else 0.4)
         if line.mean is not None:

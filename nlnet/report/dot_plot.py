@@ -25,8 +25,8 @@ def choose_scale(values: Sequence[float], *, chance: float | None) -> tuple[floa
 
 
 def dot_plot(summaries: Sequence[RowSummary], *, chance: float | None) -> str:
-    """Top-1 of each row in percent; ``chance`` in percent. Empty when no row has a result."""
-    means = [summary.percent("top1") for summary in summaries]
+    """The score of each row in percent; ``chance`` in percent. Empty when no row has a result."""
+    means = [summary.score() for summary in summaries]
     values = [summary.published[0] for summary in summaries if summary.published[0] is not None]
     for mean in means:
         if mean is not None:
@@ -54,7 +54,7 @@ def dot_plot(summaries: Sequence[RowSummary], *, chance: float | None) -> str:
             marks.append(f'<span class="mean" style="left:{position(mean.mean)}%"></span>')
         if summary.published[0] is not None:
             marks.append(f'<span class="published" style="left:{position(summary.published[0])}%"></span>')
-        shown = Column("top-1", "%", 1).show(mean) if mean is not None else summary.seeds
+        shown = Column("score", "%", 1).show(mean) if mean is not None else summary.seeds
         lines.append(
             f'<div class="name">{escape(summary.name)}</div><div class="value">{escape(shown)}</div>'
             f'<div class="track">{"".join(marks)}</div>'
@@ -65,9 +65,10 @@ def dot_plot(summaries: Sequence[RowSummary], *, chance: float | None) -> str:
 
 def explanation(summaries: Sequence[RowSummary], *, chance: float | None) -> str:
     """What the marks mean, naming only those that are drawn."""
-    parts = ["Dot: top-1 on the evaluation videos."]
+    score = "mAP" if any(summary.several_labels for summary in summaries) else "top-1"
+    parts = [f"Dot: {score} on the evaluation videos."]
     if any(len(summary.results) > 1 for summary in summaries):
-        parts = ["Dot: mean top-1 over the seeds; bar: ± one standard deviation; ticks: the seeds."]
+        parts = [f"Dot: mean {score} over the seeds; bar: ± one standard deviation; ticks: the seeds."]
     if any(summary.published[0] is not None for summary in summaries):
         parts.append("Diamond: published.")
     if chance is not None:
@@ -76,4 +77,5 @@ def explanation(summaries: Sequence[RowSummary], *, chance: float | None) -> str
 
 
 def _seed_values(summary: RowSummary) -> list[float]:
-    return [100 * top1 for result in summary.results if (top1 := number(result, "top1")) is not None]
+    key = "map" if summary.several_labels else "top1"
+    return [100 * score for result in summary.results if (score := number(result, key)) is not None]

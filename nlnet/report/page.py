@@ -53,7 +53,7 @@ def write_sweep_report(
     summaries = summarise_rows(rows)
     curves = {_unique(index, rows): row["runs"] for index, row in enumerate(rows)}
     first_sheet = next((run for row in summaries for run in row.runs if run.contact_sheet()), None)
-    chance = _chance([run for row in summaries for run in row.runs])
+    chance = chance_level([run for row in summaries for run in row.runs])
     notes = dict(notes or {})
     command = notes.pop("command", "")
     dots = dot_plot(summaries, chance=chance)
@@ -82,7 +82,7 @@ def _write(path: Path, markup: str) -> None:
     path.write_text(markup, encoding="utf-8", errors="replace")
 
 
-def _chance(runs: Sequence[RunFolder]) -> float | None:
+def chance_level(runs: Sequence[RunFolder]) -> float | None:
     """Top-1 of guessing, in percent, where all runs have the same number of classes."""
     counts = {count for run in runs if (count := run.num_classes())}
     return 100 / counts.pop() if len(counts) == 1 else None

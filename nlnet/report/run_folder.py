@@ -45,6 +45,16 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class MultiLabelPredictions:
+    """The same where each video has any number of the classes."""
+
+    scores: NDArray[np.float32]  # [N, K]
+    labels: NDArray[np.bool_]  # [N, K]
+    scored: NDArray[np.bool_]  # [N]
+    paths: tuple[str, ...]  # [N]
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """One run, ``runs/<name>/s<seed>``, read lazily: every method opens its file anew."""
 
@@ -145,6 +155,13 @@ class RunFolder:
         """Scores and labels of the videos of one evaluation, where each has one label."""
         return read_predictions(self.evaluation(views))
 
+    def multi_label_predictions(self, views: str) -> MultiLabelPredictions | None:
+        """Scores and labels of the videos of one evaluation, where each has any number of labels."""
+        scores, labels, scored, paths = _read_arrays(self.evaluation(views))
+        if labels.dtype != bool or labels.shape != scores.shape or not len(scores):
+            return None
+        return MultiLabelPredictions(scores, labels, scored, paths)
+
 
 def number(record: Mapping[str, Any], key: str) -> float | None:
     """A finite number under ``key``, else None."""
@@ -156,22 +173,26 @@ def number(record: Mapping[str, Any], key: str) -> float | None:
 
 def read_predictions(evaluation: Path) -> Predictions | None:
     """Scores and labels of the videos of one evaluation's folder, where each video has one label."""
+    scores, labels, scored, paths = _read_arrays(evaluation)
+    if labels.ndim != 1 or not scores.shape[1]:
+        return None
+    if len(labels) and not 0 <= labels.min() <= labels.max() < scores.shape[1]:
+        return None
+    return Predictions(scores, labels, scored, paths)
+
+
+def _read_arrays(evaluation: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], tuple[str, ...]]:
+    """Scores [N, K], labels [N] or [N, K], scored [N] and paths [N]; of no video and no class where they do not fit."""
+    nothing = np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=bool), ()
     try:
         with np.load(evaluation / PREDICTIONS_FILE, allow_pickle=False) as arrays:
             scores, labels = np.asarray(arrays["scores"]), np.asarray(arrays["labels"])
             scored, paths = np.asarray(arrays["scored"], dtype=bool), np.asarray(arrays["paths"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
-        return None
-    num_videos = len(labels)
-    fits = (
-        scores.ndim == 2
-        and labels.ndim == 1
-        and scores.shape[1] > 0
-        and len(scores) == len(scored) == len(paths) == num_videos
-    )
-    if not fits or (num_videos and not 0 <= labels.min() <= labels.max() < scores.shape[1]):
-        return None
-    return Predictions(scores, labels, scored, tuple(str(path) for path in paths))
+        return nothing
+    if scores.ndim != 2 or not len(scores) == len(labels) == len(scored) == len(paths):
+        return nothing
+    return scores, labels, scored, tuple(str(path) for path in paths)
 
 
 def num_views(name: str) -> int:

@@ -5,11 +5,19 @@ Nothing here raises for a run that is missing, running, failed or half written: 
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from nlnet.report.run_folder import RunFolder, num_views, number
+
+
+@dataclass(frozen=True)
+class Range:
+    """From low to high."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -28,11 +36,17 @@ class Spread:
 
 
 class SweepRow(TypedDict):
-    """One row of a comparison: its seeds' run folders, and the published top-1 and top-5 in percent, if any."""
+    """One row of a comparison: its seeds' run folders, and what may stand beside them.
+
+    ``changed``: what the row changes, key -> value. ``published``: top-1 (or mAP) and top-5 in percent.
+    ``published_cost``: parameters and multiply-adds as multiples of the first row's.
+    """
 
     name: str
     runs: Sequence[str | Path]
+    changed: NotRequired[Mapping[str, str]]
     published: NotRequired[tuple[float, float | None] | None]
+    published_cost: NotRequired[tuple[float, float | None] | None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,34 @@ class RowSummary:
     results: tuple[Mapping[str, Any], ...]
     published: tuple[float | None, float | None]
     seeds: str
+    changed: Mapping[str, str] = field(default_factory=dict)
+    published_cost: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether the score is mean average precision."""
+        return any("map" in result for result in self.results)
+
+    def score(self) -> Spread | None:
+        """Top-1, or mAP of several labels, in percent."""
+        return self.percent("map" if self.several_labels else "top1")
+
+    def done(self) -> list[RunFolder]:
+        """The runs that ``results`` are of."""
+        return [run for run in self.runs if run.state() in ("DONE", "") and run.results(self.views)]
+
+    def speed(self) -> Spread | None:
+        """Clips per second of training, over the seeds the median of each."""
+        values = [
+            statistics.median(speeds)
+            for run in self.done()
+            if (speeds := [speed for record in run.metrics("train") if (speed := number(record, "clips_per_second"))])
+        ]
+        return Spread.of(values)
+
+    def peak_memory(self) -> float | None:
+        """Bytes, the highest of the seeds."""
+        return max((peak for run in self.done() if (peak := number(run.costs(), "peak_memory"))), default=None)
 
     def percent(self, key: str) -> Spread | None:
         """A fraction of results.json over the seeds, in percent."""
@@ -65,8 +107,18 @@ def summarise_rows(rows: Sequence[SweepRow]) -> list[RowSummary]:
         views = shared or _shared_views(folders) or next((run.views()[0] for run in folders if run.views()), "")
         outcomes = [_outcome(run, views) for run in folders]
         results = [run.results(views) for run, outcome in zip(folders, outcomes, strict=True) if outcome == "done"]
-        top1, top5 = row.get("published") or (None, None)
-        summaries.append(RowSummary(row["name"], folders, views, tuple(results), (top1, top5), _seeds_text(outcomes)))
+        summaries.append(
+            RowSummary(
+                row["name"],
+                folders,
+                views,
+                tuple(results),
+                row.get("published") or (None, None),
+                _seeds_text(outcomes),
+                row.get("changed") or {},
+                row.get("published_cost") or (None, None),
+            )
+        )
     return summaries
 
 

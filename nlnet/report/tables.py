@@ -13,12 +13,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nlnet.report.seeds import Spread, SweepRow, summarise_rows
+from nlnet.report.comparison import compare
+from nlnet.report.seeds import Range, RowSummary, Spread, SweepRow, summarise_rows
 
 ABSENT = "–"
 
 
-Cell = str | int | float | Spread | None
+Cell = str | int | float | Spread | Range | None
 
 
 def format_number(value: float, *, decimals: int | None = None, signed: bool = False) -> str:
@@ -42,6 +43,7 @@ class Column:
     unit: str = ""
     decimals: int | None = None
     signed: bool = False
+    least: float = 0.0  # what is smaller is shown as '<0.001'
 
     @property
     def heading(self) -> str:
@@ -53,7 +55,13 @@ class Column:
             return ABSENT
         if isinstance(cell, str):
             return cell
+        if isinstance(cell, Range):
+            return " to ".join(
+                format_number(end, decimals=self.decimals, signed=self.signed) for end in (cell.low, cell.high)
+            )
         mean = cell.mean if isinstance(cell, Spread) else cell
+        if mean < self.least:
+            return f"<{self.least:g}"
         text = format_number(mean, decimals=self.decimals, signed=self.signed)
         if isinstance(cell, Spread) and cell.deviation is not None:
             text += f" ± {format_number(cell.deviation, decimals=self.decimals)}"
@@ -95,25 +103,29 @@ class Table:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def to_csv(self) -> str:
-        """Full numbers, empty for None. A column with deviations is followed by one '<title> std' column of them."""
-        deviates = [
-            any(isinstance(row[index], Spread) and row[index].deviation is not None for row in self.rows)  # type: ignore[union-attr]
-            for index in range(len(self.columns))
-        ]
+        """Full numbers, empty for None.
+
+        A column with deviations is followed by one '<title> std' of them, a column of ranges is one '<title> low' and
+        one '<title> high'.
+        """
         output = io.StringIO()
         writer = csv.writer(output, lineterminator="\n")
-        headings: list[str] = []
-        for column, deviation in zip(self._columns, deviates, strict=True):
-            std = Column(f"{column.title} std", column.unit).heading
-            headings += [column.heading, std] if deviation else [column.heading]
-        writer.writerow(headings)
-        for row in self.rows:
-            line: list[str] = []
-            for cell, deviation in zip(row, deviates, strict=True):
-                mean, std_value = (cell.mean, cell.deviation) if isinstance(cell, Spread) else (cell, None)
-                line += [_plain(mean), _plain(std_value)] if deviation else [_plain(mean)]
-            writer.writerow(line)
+        parts = [_csv_column(column, [row[index] for row in self.rows]) for index, column in enumerate(self._columns)]
+        writer.writerow(heading for column in parts for heading, _ in column)
+        for index in range(len(self.rows)):
+            writer.writerow(_plain(cells[index]) for column in parts for _, cells in column)
         return output.getvalue()
+
+    def to_latex(self) -> str:
+        """A tabular with the rules of the package booktabs, everything escaped; bold cells in \\textbf."""
+        alignment = "".join("r" if numeric else "l" for numeric in self._numeric())
+        lines = [" & ".join(_escape_latex(column.heading) for column in self._columns) + r" \\", r"\midrule"]
+        for row_index, row in enumerate(self._shown()):
+            cells = [_escape_latex(cell) for cell in row]
+            marked = [rf"\textbf{{{c}}}" if (row_index, index) in self.bold else c for index, c in enumerate(cells)]
+            lines.append(" & ".join(marked) + r" \\")
+        body = "\n".join(lines)
+        return f"\\begin{{tabular}}{{{alignment}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
 
     def to_text(self) -> str:
         """Aligned for a terminal: numbers flush right, a rule under the headings."""
@@ -163,6 +175,29 @@ def _escape_markdown(text: str) -> str:
     return re.sub(r"([\\|*`<\[\]])", r"\\\1", _one_line(text))
 
 
+def _escape_latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"±": r"$\pm$", "Δ": r"$\Delta$", "×": r"$\times$", "–": "--", "<": "$<$", ">": "$>$"}
+    return "".join(special.get(character, character) for character in _one_line(text))
+
+
+def _csv_column(column: Column, cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+    """A column as those of a CSV file: (heading, cells) of each."""
+
+    def part(name: str) -> str:
+        return Column(f"{column.title} {name}", column.unit).heading
+
+    if any(isinstance(cell, Range) for cell in cells):
+        ends = ("low", "high")
+        return [(part(end), [getattr(c, end) if isinstance(c, Range) else None for c in cells]) for end in ends]
+    means: list[Cell] = [cell.mean if isinstance(cell, Spread) else cell for cell in cells]
+    deviations: list[Cell] = [cell.deviation if isinstance(cell, Spread) else None for cell in cells]
+    if all(deviation is None for deviation in deviations):
+        return [(column.heading, means)]
+    return [(column.heading, means), (part("std"), deviations)]
+
+
 def _plain(cell: Cell) -> str:
     if isinstance(cell, float):
         # Ten digits: enough for any number here, and 0.571 * 100 reads 57.1.
@@ -177,44 +212,36 @@ def _terminal_width(text: str) -> int:
 
 
 def summarise_runs(rows: Sequence[SweepRow]) -> Table:
-    """The comparison table of a sweep: one row per entry, mean and deviation over its seeds, best top-1 in bold.
+    """The comparison table of a sweep: one row per entry, mean and deviation over its seeds, best score in bold.
 
-    Missing, running, failed and half-written runs are said in the column 'seeds' and left out of the means. Top-5 is
-    left out when no run has more than five classes; 'views' and 'coverage' come in where the runs differ or fall
-    short; the published columns where a row has them.
+    Missing, running, failed and half-written runs are said in the column 'seeds' and left out of the means. A column in
+    which no row has anything is left out, top-5 when no run has more than five classes; 'views' and 'coverage' come in
+    where the runs differ or fall short. Differences are to the first row, see ``nlnet.report.comparison``.
     """
     summaries = summarise_rows(rows)
-    top1 = [summary.percent("top1") for summary in summaries]
-    class_counts = [count for summary in summaries for run in summary.runs if (count := run.num_classes())]
-    coverage = [summary.percent("coverage") for summary in summaries]
-    baseline = top1[0] if top1 else None
-    difference: list[Cell] = [
-        mean.mean - baseline.mean if index and mean and baseline else None for index, mean in enumerate(top1)
-    ]
-    columns: list[tuple[Column, Sequence[Cell]]] = [
-        (Column("name"), [summary.name for summary in summaries]),
-        (Column("top-1", "%", 1), top1),
-        (Column("top-5", "%", 1), [summary.percent("top5") for summary in summaries]),
-        (Column("Δ top-1", "points", 1, signed=True), difference),
-        (Column("params", "M"), [summary.cost("params", per=1e6) for summary in summaries]),
-        (Column("MACs", "G"), [summary.cost("macs", per=1e9) for summary in summaries]),
-        (Column("published top-1", "%", 1), [summary.published[0] for summary in summaries]),
+    scores = [summary.score() for summary in summaries]
+    score = "mAP" if any(summary.several_labels for summary in summaries) else "top-1"
+    columns = [*_changed(summaries), *_scores(summaries, scores, score), *_costs(summaries)]
+    columns += [
+        (Column(f"published {score}", "%", 1), [summary.published[0] for summary in summaries]),
         (Column("published top-5", "%", 1), [summary.published[1] for summary in summaries]),
-        (Column("views"), [summary.views or None for summary in summaries]),
-        (Column("coverage", "%", 1), coverage),
-        (Column("seeds"), [summary.seeds for summary in summaries]),
+        (Column("published params", "× first"), [summary.published_cost[0] for summary in summaries]),
+        (Column("published MACs", "× first"), [summary.published_cost[1] for summary in summaries]),
+        *_remarks(summaries),
     ]
-    dropped = {title for title, cells in ((c.title, cells) for c, cells in columns) if _empty(title, cells)}
-    if class_counts and max(class_counts) <= 5:
-        dropped |= {"top-5", "published top-5"}
-    if len({summary.views for summary in summaries if summary.results}) <= 1:
-        dropped.add("views")
-    if all(share is None or share.mean == 100 for share in coverage):
-        dropped.add("coverage")
-    kept = [(column, cells) for column, cells in columns if column.title not in dropped]
-    best = max((mean.mean for mean in top1 if mean), default=0.0)
-    competing = sum(mean is not None for mean in top1) > 1
-    bold = frozenset((index, 1) for index, mean in enumerate(top1) if competing and mean and mean.mean == best)
+    class_counts = [count for summary in summaries for run in summary.runs if (count := run.num_classes())]
+    few_classes = class_counts and max(class_counts) <= 5
+    always = ("name", score, "params", "MACs", "seeds", f"Δ {score}")
+    kept = [
+        (column, cells)
+        for column, cells in columns
+        if (column.title in always or any(cell is not None for cell in cells))
+        and not (few_classes and column.title in ("top-5", "published top-5"))
+    ]
+    best = max((mean.mean for mean in scores if mean), default=0.0)
+    competing = sum(mean is not None for mean in scores) > 1
+    place = [column.title for column, _ in kept].index(score)
+    bold = frozenset((index, place) for index, mean in enumerate(scores) if competing and mean and mean.mean == best)
     return Table(
         columns=[column for column, _ in kept],
         rows=[[cells[index] for _, cells in kept] for index in range(len(summaries))],
@@ -222,5 +249,55 @@ def summarise_runs(rows: Sequence[SweepRow]) -> Table:
     )
 
 
-def _empty(title: str, cells: Sequence[Cell]) -> bool:
-    return title.startswith("published") and all(cell is None for cell in cells)
+_Columns = list[tuple[Column, Sequence[Cell]]]
+
+
+def _changed(summaries: Sequence[RowSummary]) -> _Columns:
+    """The name, and each key of which the rows have more than one value."""
+    columns: _Columns = [(Column("name"), [summary.name for summary in summaries])]
+    for key in dict.fromkeys(key for summary in summaries for key in summary.changed):
+        values = [summary.changed.get(key) for summary in summaries]
+        if len(set(values)) > 1:
+            columns.append((Column(key), values))
+    return columns
+
+
+def _scores(summaries: Sequence[RowSummary], scores: Sequence[Spread | None], score: str) -> _Columns:
+    """What the rows reached, and how far from the first row that is."""
+    compared = [compare(summary, summaries[0]) if index else None for index, summary in enumerate(summaries)]
+    baseline = scores[0] if scores else None
+    return [
+        (Column(score, "%", 1), scores),
+        (Column("top-5", "%", 1), [summary.percent("top5") for summary in summaries]),
+        (
+            Column(f"Δ {score}", "points", 1, signed=True),
+            [mean.mean - baseline.mean if index and mean and baseline else None for index, mean in enumerate(scores)],
+        ),
+        (Column("95% interval", "points", 1, signed=True), [c.interval if c else None for c in compared]),
+        (Column("McNemar p", decimals=3, least=0.001), [c.p if c else None for c in compared]),
+    ]
+
+
+def _costs(summaries: Sequence[RowSummary]) -> _Columns:
+    memory = [summary.peak_memory() for summary in summaries]
+    return [
+        (Column("params", "M"), [summary.cost("params", per=1e6) for summary in summaries]),
+        (Column("MACs", "G"), [summary.cost("macs", per=1e9) for summary in summaries]),
+        (Column("training", "clips/s"), [speed.mean if (speed := s.speed()) else None for s in summaries]),
+        (Column("peak memory", "MiB", 0), [peak / 2**20 if peak else None for peak in memory]),
+    ]
+
+
+def _remarks(summaries: Sequence[RowSummary]) -> _Columns:
+    """On which views and videos and seeds the scores are."""
+    views = [summary.views or None for summary in summaries]
+    if len({summary.views for summary in summaries if summary.results}) <= 1:
+        views = [None] * len(summaries)
+    coverage = [summary.percent("coverage") for summary in summaries]
+    if all(share is None or share.mean == 100 for share in coverage):
+        coverage = [None] * len(summaries)
+    return [
+        (Column("views"), views),
+        (Column("coverage", "%", 1), coverage),
+        (Column("seeds"), [summary.seeds for summary in summaries]),
+    ]

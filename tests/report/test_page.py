@@ -175,9 +175,9 @@ def test_a_sweep(make_run, tmp_path):
     assert all((folder / unquote(link)).is_file() for link in links)
     for words in (
         "Table 2a & more",
-        "C2D <b> 30.0 ± 7.1 – 35.3 19.5 – 75.0 ± 0.0 2 seeds",
-        "five blocks 60.0 +30.0 35.3 19.5 72.7 75.0 1 seed",
-        "lost – – – – – – not started",
+        "C2D <b> 30.0 ± 7.1 – – – 35.3 19.5 50.0 – 75.0 ± 0.0 2 seeds",
+        "five blocks 60.0 +30.0 +0.0 to +0.0 1.000 35.3 19.5 50.0 72.7 75.0 1 seed",
+        "lost – – – – – – – – – not started",
         "Training: 2 epochs <i-from-a-file>",
         "nlnet sweep sweep=table2a && echo done",
         "Diamond: published.",

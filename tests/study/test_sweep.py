@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nlnet.study.sweep import Row, Run, Sweep, last_of_each, plan, run_all
+from nlnet.study.running import run_all
+from nlnet.study.sweep import Row, Run, Sweep, last_of_each, plan
 from tests.conftest import SMALL, run_nlnet
 
 SWEEP = Sweep(
