@@ -77,14 +77,14 @@ class Series:
 def read_series(runs: Sequence[RunFolder], panel: Panel, kind: str) -> tuple[tuple[Curve, ...], Curve | None]:
     """The seeds' curves of one metric, and their mean at the steps that every seed has logged."""
     points = _read_points(runs, panel, kind)
-    common = _common(points)
+    common = _shared_steps(points)
     seeds = tuple(_curve(list(by_step.values())) for by_step in points)
     return seeds, _curve(common.mean(axis=0)) if len(common) else None
 
 
 def read_band(runs: Sequence[RunFolder], panel: Panel, kind: str) -> tuple[Curve, Curve] | None:
     """Mean less and plus one standard deviation over the seeds, where they have a mean."""
-    common = _common(_read_points(runs, panel, kind))
+    common = _shared_steps(_read_points(runs, panel, kind))
     if not len(common):
         return None
     mean, deviation = common.mean(axis=0), common.std(axis=0, ddof=1)
@@ -108,7 +108,7 @@ def _read_points(runs: Sequence[RunFolder], panel: Panel, kind: str) -> list[dic
     return points
 
 
-def _common(points: Sequence[Mapping[int, tuple[float, float]]]) -> NDArray[np.float64]:
+def _shared_steps(points: Sequence[Mapping[int, tuple[float, float]]]) -> NDArray[np.float64]:
     """The steps that several seeds all have: [seeds, steps, (epoch, value)]; nothing of a single seed."""
     steps = sorted(set.intersection(*(set(by_step) for by_step in points))) if len(points) > 1 else []
     return np.array([[by_step[step] for step in steps] for by_step in points]) if steps else np.zeros((0, 0, 2))
