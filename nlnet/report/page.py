@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from matplotlib.figure import Figure
+
 from nlnet.errors import DataError
 from nlnet.report import document, run_sections
 from nlnet.report.curves import draw_learning_curves, legend
 from nlnet.report.dot_plot import dot_plot, explanation
 from nlnet.report.run_folder import RunFolder, number
 from nlnet.report.seeds import RowSummary, SweepRow, summarise_rows
+from nlnet.report.sweep_plots import draw_score_against_cost, draw_score_against_distance
 from nlnet.report.tables import Cell, Column, Table, summarise_runs
 
 REPORT_FILE = "report.html"
+_DISTANCE_CAPTION = "Of the two objects that the class relates. Bands: ± one standard deviation over the seeds."
 
 
 def write_run_report(run_folder: str | Path) -> Path:
@@ -53,7 +57,8 @@ def write_sweep_report(
     summaries = summarise_rows(rows)
     curves = {_unique(index, rows): row["runs"] for index, row in enumerate(rows)}
     first_sheet = next((run for row in summaries for run in row.runs if run.contact_sheet()), None)
-    chance = chance_level([run for row in summaries for run in row.runs])
+    several_labels = any(row.several_labels for row in summaries)
+    chance = None if several_labels else chance_level([run for row in summaries for run in row.runs])
     notes = dict(notes or {})
     command = notes.pop("command", "")
     dots = dot_plot(summaries, chance=chance)
@@ -61,9 +66,18 @@ def write_sweep_report(
     body = [
         f"<h1>{document.escape(title)}</h1>",
         document.scroll(summarise_runs(rows).to_html()),
-        document.note("± is the sample standard deviation over seeds. Δ is the difference to the first row."),
+        document.note(
+            "± is the sample standard deviation over seeds. Δ is the difference to the first row, its interval from "
+            "a paired bootstrap over the videos; p is exact McNemar's, merged over the seeds as twice their median."
+        ),
         *(document.paragraph(f"{key}: {text}") for key, text in notes.items()),
-        document.section("Top-1 by row", document.note(explanation(summaries, chance=chance)), dots) if dots else "",
+        document.section(
+            f"{'mAP' if several_labels else 'Top-1'} by row", document.note(explanation(summaries, chance=chance)), dots
+        )
+        if dots
+        else "",
+        _picture("Accuracy against distance", draw_score_against_distance(summaries, chance=chance), _DISTANCE_CAPTION),
+        _picture("Score against multiply-adds", draw_score_against_cost(summaries), "Bars: ± one standard deviation."),
         document.section("Learning curves", document.legend(legend(curves)), document.plots(figures))
         if figures
         else "",
@@ -75,6 +89,10 @@ def write_sweep_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, document.page(f"{title} · nlnet", "\n".join(part for part in body if part)))
     return path
+
+
+def _picture(title: str, figure: Figure | None, caption: str) -> str:
+    return document.section(title, document.picture(figure, caption)) if figure is not None else ""
 
 
 def _write(path: Path, markup: str) -> None:
@@ -103,12 +121,13 @@ def _run_links(folder: Path, summaries: Sequence[RowSummary]) -> str:
             if (run.path / REPORT_FILE).is_file():
                 relative = os.path.relpath((run.path / REPORT_FILE).resolve(), folder.resolve())
                 links[len(rows), 1] = quote(os.fsencode(Path(relative).as_posix()))
-            top1 = number(run.results(summary.views), "top1") if summary.views else None
+            key = "map" if summary.several_labels else "top1"
+            score = number(run.results(summary.views), key) if summary.views else None
             state = run.state().lower() or "not started"
             rows.append(
-                [summary.name, run.path.name, state, None if top1 is None else 100 * top1, run.reason() or None]
+                [summary.name, run.path.name, state, None if score is None else 100 * score, run.reason() or None]
             )
-    columns: list[str | Column] = ["row", "run", "state", Column("top-1", "%", 1), "reason"]
+    columns: list[str | Column] = ["row", "run", "state", Column("score", "%", 1), "reason"]
     if all(row[-1] is None for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     return document.section("Runs", document.scroll(Table(columns, rows).to_html(links=links))) if rows else ""
