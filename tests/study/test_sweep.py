@@ -71,7 +71,7 @@ with mock.patch.object(sweep, "plan", lambda *_, **__: runs):
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert "starts" in process.stderr.readline()
+    assert any("starts" in line for line in process.stderr)  # behind the plan
     pid_file = run.folder / "pid"
     while not pid_file.is_file() or not pid_file.read_text():
         time.sleep(0.01)
