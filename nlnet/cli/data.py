@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from nlnet.config.compose import check as check_config
+from nlnet.config.compose import compose
+from nlnet.config.evaluation import build_annotations
+from nlnet.data.annotations.lists import ListForm
 from nlnet.data.annotations.text import read_classes
 from nlnet.data.prepare.check import Effort, check, read_quarantine
 from nlnet.data.prepare.contact_sheet import shown_clips
 from nlnet.data.prepare.diff import BY, diff
+from nlnet.data.prepare.lists import write_lists
 from nlnet.data.prepare.resize import Encoding, resize
 from nlnet.data.prepare.scan import Split, scan
 from nlnet.data.prepare.shard import shard
@@ -51,6 +56,7 @@ def _out(parser: Parser) -> None:
 def _sources(parser: Parser) -> None:
     parser.add_argument("source", nargs="+", help="a folder of videos, or list files ('path label' or CSV)")
     parser.add_argument("--root", help="the folder that the paths of lists start from; the lists' own by default")
+    parser.add_argument("--several-labels", action="store_true", help="lines are 'path label label …', or with none")
     _out(parser)
 
 
@@ -65,11 +71,24 @@ def _read_sources(options: Options) -> Sources:
     def skip(name: str, reason: str) -> None:
         print(f"left out: {name!r}: {reason}", file=sys.stderr)
 
-    return Sources(options.source, options.root, skip=skip)
+    form = ListForm(several_labels=options.several_labels)
+    return Sources(options.source, options.root, skip=skip, form=form)
 
 
 def _effort(options: Options) -> Effort:
     return Effort(options.workers, options.time_limit)
+
+
+def _lists_arguments(parser: Parser) -> None:
+    parser.add_argument("overrides", nargs="+", metavar="key=value", help="as of nlnet train: data=… data.root=…")
+    parser.add_argument("--config-dir", help="a folder with your own configs")
+    _out(parser)
+
+
+def _lists(options: Options) -> str:
+    config = compose("train", options.overrides, config_dir=options.config_dir)
+    check_config(config)
+    return write_lists(build_annotations(config.data), str(config.data.root), options.out)
 
 
 def _scan_arguments(parser: Parser) -> None:
@@ -201,6 +220,7 @@ def _diff(options: Options) -> str:
 
 VERBS = {
     "scan": Verb("a folder -> training and validation lists, classes", _scan_arguments, _scan),
+    "lists": Verb("the annotations of a data set (data=…) -> plain lists", _lists_arguments, _lists),
     "check": Verb("decode a little of every video, list the bad ones", _check_arguments, _check),
     "resize": Verb("smaller copies that decode fast", _resize_arguments, _resize),
     "stats": Verb("classes, durations, frame rates, sizes, codecs", _stats_arguments, _stats),

@@ -6,6 +6,7 @@ The names are the rows of the table in docs/data.md.
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 from nlnet.cli import run
 from nlnet.config.compose import compose
 from nlnet.config.evaluation import build_annotations
-from nlnet.data.annotations import find_missing
+from nlnet.data.annotations import find_missing, from_lists
+from nlnet.data.annotations.lists import ListForm
 from tests.conftest import SMALL, write_clip
 
 Make = Callable[[Path, Path], list[str]]  # (root, a folder of four videos) -> overrides
@@ -213,6 +215,34 @@ def test_format(name: str, source: Path, tmp_path: Path) -> None:
     (results,) = (tmp_path / "runs/one/s0/eval").glob("*/results.json")
     scores = json.loads(results.read_text())
     assert scores["step"] == 1
+
+
+@pytest.mark.parametrize("name", ["Kinetics CSV, flat", "Charades CSV"])
+def test_plain_lists_and_shards_of_a_data_set(name: str, source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    overrides = [*FORMATS[name](root, source), f"data.root={root}"]
+    annotations = build_annotations(compose("train", overrides).data)
+    assert run("data", ["lists", *overrides, "--out", str(tmp_path / "lists")]) == 0
+    form = ListForm(several_labels=annotations.train.multi_label)
+    lists = {"train": "train.csv", "val": "val.csv", "classes": "classes.txt"}
+    files = {key: str(tmp_path / "lists" / file) for key, file in lists.items()}
+    again = from_lists(root=str(root), form=form, **files)
+    assert again.classes == annotations.classes
+    for before, after in ((annotations.train, again.train), (annotations.val, again.val)):
+        assert [(video.path, video.label) for video in after.videos] == [
+            (video.path, video.label) for video in before.videos
+        ]
+    command = ["shard", files["train"], "--root", str(root), "--classes", files["classes"]]
+    command += ["--several-labels"] if form.several_labels else []
+    assert run("data", [*command, "--out", str(tmp_path / "shards")]) == 0
+    with tarfile.open(tmp_path / "shards/train-000000.tar") as tar:
+        found = [json.load(tar.extractfile(member)) for member in tar if member.name.endswith(".json")]  # type: ignore[arg-type]
+    expected = {
+        str(Path(video.path).relative_to(root)): list(video.label) if isinstance(video.label, tuple) else video.label
+        for video in annotations.train.videos
+    }
+    assert {sample["name"]: sample["label"] for sample in found} == expected
 
 
 def test_the_table_names_what_is_tested(repository: Path) -> None:

@@ -24,17 +24,22 @@ class Numbers:
         if classes is None:
             if "" in written:
                 raise DataError(f"{source}: videos without a label or class folder; name them in a list with labels")
+            # Whole numbers name no classes: as many as the highest says.
             classes = [f"class_{number}" for number in range(max(map(int, parts)) + 1)] if numbered else parts
         self.classes = tuple(classes)
         self._numbers = {name: number for number, name in enumerate(self.classes)}
         for part in parts:
-            self._number(part)
+            if part:
+                self._number(part)
 
     def __call__(self, written: str) -> Label:
-        """``3`` -> 3, ``walk`` -> its number, ``3,17`` -> (3, 17)."""
-        if written in self._numbers or "," not in written:
+        """``3`` -> 3, ``walk`` -> its number, ``3,17`` -> (3, 17), nothing -> ()."""
+        if not written:
+            return ()
+        parts = _parts(written)
+        if written in self._numbers or len(parts) == 1:
             return self._number(written)
-        return tuple(sorted({self._number(part) for part in _parts(written)}))
+        return tuple(sorted({self._number(part) for part in parts}))
 
     def _number(self, part: str) -> int:
         if part not in self._numbers and part.isdecimal():
@@ -45,5 +50,6 @@ class Numbers:
 
 
 def _parts(label: str) -> list[str]:
-    parts = label.split(",")
+    """``3,17`` or ``3 17`` -> its parts; a name is one, whatever is in it."""
+    parts = label.replace(",", " ").split()
     return parts if all(part.isdecimal() for part in parts) else [label]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from nlnet.data.annotations.lists import iterate_list
+from nlnet.data.annotations.lists import PLAIN, ListForm, iterate_list
 from nlnet.data.annotations.video_files import is_video
 from nlnet.errors import DataError
 
@@ -25,11 +25,13 @@ class Sources:
     Args:
         root: None for the folder itself, or the folder of the first list.
         skip: told of the files that cannot be in a list, with the reason.
+        form: of the lists.
     """
 
     paths: Sequence[str]
     root: str | None = None
     skip: Callable[[str, str], None] | None = None
+    form: ListForm = PLAIN
 
     def __post_init__(self) -> None:
         for path in self.paths:
@@ -58,7 +60,7 @@ class Sources:
                     beside = os.path.relpath(os.path.join(path, name), self.folder)
                     yield Listed(beside, label if slash else "", path)
             else:
-                for line, name, label in iterate_list(path):
+                for line, name, label in iterate_list(path, root=self.folder, form=self.form):
                     yield Listed(name, label, f"{path}:{line}")
 
 
