@@ -221,6 +221,8 @@ class _Writer:
             self._graph.push(scaled)
             scaled = self._graph.pull()
         scaled.pts, scaled.time_base = self._last, _CLOCK
+        if hasattr(scaled, "duration"):  # since PyAV 15; it was counted in the source's unit
+            scaled.duration = self._step
         scaled.pict_type = 0  # the encoder chooses, not the source
         self._copy.mux(self._stream.encode(scaled))
 

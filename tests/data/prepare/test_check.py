@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nlnet.cli import run
+from nlnet.data.prepare.ledger import Ledger
 from nlnet.data.prepare.workers import Failure, each
 from tests.conftest import write_clip
 from tests.data.prepare.conftest import contents, kill_at
@@ -78,6 +79,13 @@ def test_killed_and_started_again_and_mended(mixed: Path, tmp_path: Path, capsys
     assert run("data", command) == 0
     assert "1 of 2 were done before" in capsys.readouterr().err
     assert not rows(tmp_path / "list/quarantine.csv")
+
+
+def test_one_process_at_a_time(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Ledger(tmp_path, verb="check", settings={"probes": 5, "whole": False}):
+        assert run("data", ["check", str(clips), "--out", str(tmp_path)]) == 2
+    assert "database is locked; if another nlnet data check is at work" in capsys.readouterr().err
+    assert run("data", ["check", str(clips), "--out", str(tmp_path), "--workers", "1"]) == 0
 
 
 def _end_badly(item: str) -> str:
