@@ -20,6 +20,7 @@ from nlnet.data.prepare.sources import Listed, Sources
 from nlnet.errors import ConfigError, DataError
 
 _LISTS = {"train": "train.csv", "val": "val.csv", "classes": "classes.txt"}
+_GIVEN = "the folders train and val"
 _EVERY_VIDEO = "no convention of names: every video is a source of its own"
 
 
@@ -70,7 +71,7 @@ def scan(folder: str, out: Path, *, split: Split, without: frozenset[str] = froz
             raise DataError(
                 f"{folder}: no videos in folders of classes (FOLDER/CLASS/VIDEO); --pattern can name classes"
             )
-        if rule != "the folders train and val":
+        if rule != _GIVEN:
             for part, share in (("test", split.test), ("val", split.val)):
                 _hold_out(database, part, share, split.seed)
         summary = _write(database, out, classes)
@@ -110,7 +111,7 @@ def _gather(
     database.execute("CREATE INDEX classes ON videos (class, name)")
     if given:
         rules.clear()
-        rules["the folders train and val"] = 1
+        rules[_GIVEN] = 1
     return rules
 
 
@@ -141,10 +142,10 @@ def _settle_sources(database: sqlite3.Connection, rules: Counter[str]) -> str:
     Where trailing numbers would make one source of more than half of a class, they only count its videos.
     """
     known = [rule for rule in rules if rule]
-    if known == ["the folders train and val"]:
-        return known[0]
+    if known == [_GIVEN]:
+        return _GIVEN
     counted = database.execute(
-        "SELECT 1 FROM (SELECT class, part, count(*) AS n FROM videos GROUP BY class, part) JOIN "
+        "SELECT 1 FROM (SELECT class, part, count(*) AS n FROM videos WHERE part != source GROUP BY class, part) JOIN "
         "(SELECT class, count(*) AS total FROM videos GROUP BY class) USING (class) "
         "WHERE total > 2 AND 2 * n > total LIMIT 1"
     ).fetchone()

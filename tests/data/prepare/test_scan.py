@@ -80,6 +80,20 @@ def test_numbers_that_only_count_are_no_sources(tmp_path: Path, capsys: pytest.C
     assert "every video is a source of its own" in capsys.readouterr().out
 
 
+def test_conventions_may_be_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class of one known source takes nothing from the numbered parts of another class."""
+    names = [f"a/v_a_g01_c{clip:02d}.avi" for clip in range(4)]
+    names += [f"b/film {letter}_{part}.mp4" for letter in "abcdefgh" for part in range(3)]
+    make(tmp_path / "in", *names)
+    lists = scan(tmp_path / "in", tmp_path / "out", "--val", "0.25")
+    films = [{path.partition("_")[0] for path, label in lists[part] if label == 1} for part in ("train", "val")]
+    assert films[0].isdisjoint(films[1])
+    assert len(films[1]) == 2
+    said = capsys.readouterr().out
+    assert "UCF-101 groups" in said
+    assert "trailing parts" in said
+
+
 def test_uneven_sources_and_lonely_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A class of one source stays in training; of one with large sources the smallest is held out."""
     names = [f"one/v_x_g01_c{clip:02d}.avi" for clip in range(4)]
