@@ -31,6 +31,8 @@ from nlnet.errors import ConfigError, DataError
 
 _CLOCK = Fraction(1, 90_000)  # holds the times of all common frame rates exactly, or to 11 microseconds
 
+# From PyAV 17 on, swscale starts as many threads as there are cores; the processes here use these already.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
