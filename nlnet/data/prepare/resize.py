@@ -217,7 +217,7 @@ class _Writer:
         time = self._last + self._step if time is None else time - self._first
         self._last = max(time, self._last + 1)
         scaled: Any = self._reformatter.reformat(
-            frame, width=width, height=height, format="yuv420p", interpolation="BICUBIC"
+            frame, width=width, height=height, format="yuv420p", interpolation="BICUBIC", **_ONE_THREAD
         )
         if self._graph is not None:
             self._graph.push(scaled)
