@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from nlnet.config.compose import build, compose
 from nlnet.config.compose import check as check_config
-from nlnet.config.compose import compose
 from nlnet.config.evaluation import build_annotations
 from nlnet.data.annotations.lists import ListForm
 from nlnet.data.annotations.text import read_classes
@@ -88,7 +88,8 @@ def _lists_arguments(parser: Parser) -> None:
 def _lists(options: Options) -> str:
     config = compose("train", options.overrides, config_dir=options.config_dir)
     check_config(config)
-    return write_lists(build_annotations(config.data), str(config.data.root), options.out)
+    annotations, decoder = build_annotations(config.data), build(config.data.decoder)
+    return write_lists(annotations, str(config.data.root), options.out, decoder=decoder)
 
 
 def _scan_arguments(parser: Parser) -> None:

@@ -5,20 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nlnet.data.annotations import Annotations, VideoList, find_missing
+from nlnet.data.decoders import Decoder
 from nlnet.data.prepare.files import write_table, write_text
 from nlnet.data.prepare.sources import unlistable
 
 
-def write_lists(annotations: Annotations, root: str, out: Path) -> str:
+def write_lists(annotations: Annotations, root: str, out: Path, *, decoder: Decoder) -> str:
     """Writes OUT/train.csv and val.csv (path,label; paths from ``root``), classes.txt, skipped.csv -> a summary.
 
-    Several labels are one field, ``3,17``. Videos whose file is missing or empty are left out and listed.
+    Several labels are one field, ``3,17``. Videos that are missing or empty, as
+    ``decoder`` sees it, are left out and listed.
     """
     start = os.path.abspath(root)
     skipped: list[tuple[str, str]] = []
     lines = []
     for part, videos in (("train", annotations.train), ("val", annotations.val)):
-        bad = {video.path: reason for video, reason in find_missing(videos)}
+        bad = {video.path: reason for video, reason in find_missing(videos, unreadable=decoder.unreadable)}
         rows = _rows(videos, start, bad, skipped)
         lines.append(f"{out}/{part}.csv: {write_table(out / f'{part}.csv', ('path', 'label'), rows)} videos")
     write_text(out / "classes.txt", "".join(f"{name}\n" for name in annotations.classes))
