@@ -94,7 +94,7 @@ class RunLog:
                 self._tensorboard = None
             if name not in self._failed:
                 self._failed.add(name)
-                with suppress(OSError):  # the console may be gone too
+                with suppress(OSError, ValueError):  # the console may be gone too
                     print(f"warning: {name} cannot be written ({error}); training goes on", file=sys.stderr)
         else:
             self._failed.discard(name)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nlnet import distributed
 from nlnet.config.compose import build, compose, plain
 from nlnet.data.annotations import Annotations, VideoList
-from nlnet.data.clips import EvalClips
+from nlnet.data.clips import EvalClips, EvalSample
 from nlnet.data.decoders import Decoder
 from nlnet.data.decoders.time_limit import LimitedDecoder
 from nlnet.data.loader import Readers, eval_loader
@@ -22,7 +22,7 @@ from nlnet.data.transforms import EvalViews
 from nlnet.engine.evaluator import Scoring, evaluate
 from nlnet.engine.predictions import Predictions, headline, write_results
 from nlnet.engine.view_scores import VIEWS_FILE, ViewScores
-from nlnet.errors import ConfigError, DataError
+from nlnet.errors import ConfigError, DataError, Preempted
 from nlnet.models.ensemble import MeanProbability
 from nlnet.models.pooling import GlobalPool
 from nlnet.ops.activation import Activation, Sigmoid, Softmax
@@ -108,7 +108,7 @@ class Evaluation:
         clips = EvalClips(self.videos, decoder=self.decoder, views=self.views)
         return evaluate(
             model,
-            eval_loader(clips, readers=self.readers),
+            _until_asked(eval_loader(clips, readers=self.readers), self.asked_to_stop),
             to_input=self.to_input,
             device=self.device,
             num_videos=len(self.videos),
@@ -120,7 +120,6 @@ class Evaluation:
                 self.activation,
                 keep_views,
             ),
-            asked_to_stop=self.asked_to_stop,
         )
 
     def write(self, folder: Path, predictions: Predictions, *, model: nn.Module, checkpoint: str, step: int) -> str:
@@ -162,6 +161,13 @@ def read_view(path: str, decoder: Decoder, views: EvalViews, *, number: int | No
         if not 0 <= number < len(listed):
             raise ConfigError(f"view {number}: the protocol has the views 0 to {len(listed) - 1}")
         return torch.from_numpy(reader.read(listed[number]))
+
+
+def _until_asked(samples: Iterable[EvalSample], asked_to_stop: Callable[[], bool]) -> Iterator[EvalSample]:
+    for sample in samples:
+        yield sample
+        if asked_to_stop():
+            raise Preempted("asked to stop in the middle of an evaluation; the same command does it again")
 
 
 def result_line(views: str, predictions: Predictions, folder: Path) -> str:

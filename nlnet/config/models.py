@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from nlnet import distributed
@@ -184,7 +185,12 @@ def load_model(path: str | Path, *, device: str = "cpu") -> TrainedModel:
         step, weights = int(state["step"]), state["model"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of a trained network ({error} is missing)") from error
-    check(OmegaConf.create({"model": config.model, "data": config.data}), trusted=False)
+    try:
+        config.data.prepare = None  # who uses a network makes no data
+        named = OmegaConf.create({"model": config.model, "data": config.data})
+    except (AttributeError, OmegaConfBaseException) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of a trained network ({error})") from error
+    check(named, trusted=False)
     config.model.init = None  # the weights are here
     model, _ = build_model(config.model, num_classes=len(classes))
     try:

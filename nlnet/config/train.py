@@ -1,6 +1,6 @@
 """A training run from its config: all its objects, its folder, and every choice that is made for the user, said."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         repeats=config.data.repeats,
     )
     mix = _build_mix(config, clips, settings)
-    readers = choose_readers(config.workers, config.threads, say=log.line)
+    readers = replace(choose_readers(config.workers, config.threads, say=log.line), patience_s=config.worker_timeout)
 
     def evaluation(views: str) -> Evaluation:
         fitting = max(1, settings.batch_size // settings.accumulate // distributed.world_size())  # a training batch
@@ -128,7 +128,12 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         data=TrainData(batches, build(config.data.normalize), clips.samples_per_epoch, augment=change_pixels, mix=mix),
         files=RunFiles(
             log=log,
-            checkpoints=CheckpointFolder(folder / "checkpoints", keep=config.keep_checkpoints, say=log.line),
+            checkpoints=CheckpointFolder(
+                folder / "checkpoints",
+                keep=config.keep_checkpoints,
+                keep_every=_steps(config.keep_every, settings, clips.samples_per_epoch),
+                say=log.line,
+            ),
             bad_videos=BadVideos(
                 [video.name for video in annotations.train.videos],
                 max_fraction=config.data.max_bad_fraction,
@@ -155,6 +160,11 @@ def _build_mix(config: DictConfig, clips: TrainClips, settings: Settings) -> Pai
     mix = PairMixer(rule, config.seed, len(clips.videos.classes), clips.repeats)
     mix.check(settings.batch_size // (settings.accumulate * distributed.world_size()))
     return mix
+
+
+def _steps(epochs: float | None, settings: Settings, samples_per_epoch: int) -> int | None:
+    """Epochs -> optimiser steps, at least 1."""
+    return None if epochs is None else max(1, round(epochs * samples_per_epoch / settings.batch_size))
 
 
 def _check_loss(settings: Settings, annotations: Annotations) -> None:

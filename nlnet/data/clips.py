@@ -90,6 +90,10 @@ class TrainClips(Dataset[TrainSample]):
         """An epoch is a pass over the list, with ``repeats`` samples of each video."""
         return len(self.videos) * self.repeats
 
+    def path_of(self, sample_number: int) -> str:
+        """The file of the video that this sample is of, or would be."""
+        return self.videos.videos[self.order(sample_number // self.repeats)].path
+
     def __getitem__(self, sample_number: int) -> TrainSample:
         bad: dict[int, str] = {}
         substitutes: np.random.Generator | None = None

@@ -18,6 +18,7 @@ from nlnet.data.annotations import Label
 from nlnet.data.clips import EvalClips, EvalSample, TrainClips, TrainSample
 from nlnet.data.pixels import Change, changed
 from nlnet.data.threads import ClipMemory, in_order
+from nlnet.data.workers import POLL_S, LastingLoader
 from nlnet.distributed import rank, world_size
 from nlnet.errors import ConfigError
 
@@ -29,17 +30,37 @@ class Readers:
     """Who reads: ``workers`` processes with ``threads`` threads each; without workers, threads of this process.
 
     Neither: each batch is read when it is asked for. ``start_method`` is how worker processes start (fork, spawn,
-    forkserver; None for the platform's own).
+    forkserver; None for the platform's own). ``patience_s`` is the longest wait for a batch before the workers are
+    taken for hung and started anew; None for no limit.
     """
 
     workers: int = 0
     threads: int = 0
     start_method: str | None = None
+    patience_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more")
+
+    def options(self, workers: int, *, ahead: int | None, alone: bool) -> dict[str, Any]:
+        """The arguments of ``DataLoader`` that are about processes.
+
+        Args:
+            workers: how many.
+            ahead: what each reads ahead; None for PyTorch's own choice.
+            alone: one worker, which reads nothing ahead.
+        """
+        return {
+            "num_workers": min(workers, 1) if alone else workers,
+            "prefetch_factor": (1 if alone else ahead) if workers else None,
+            "worker_init_fn": _start_worker,
+            "multiprocessing_context": self.start_method if workers else None,
+            "timeout": POLL_S if workers else 0,
+            # Without one, making the iterator draws from the global generator, and resuming is no longer exact.
+            "generator": torch.Generator(),
+        }
 
 
 class TrainBatch(NamedTuple):
@@ -56,11 +77,11 @@ class TrainBatch(NamedTuple):
 class MicroBatches(Sampler[list[int]]):
     """The sample numbers of this rank: ``accumulate`` lists per step, for steps start_step to steps - 1.
 
-    Step s has the samples s * batch_size to (s + 1) * batch_size - 1. Each rank takes a contiguous share of them, and
-    cuts it into ``accumulate`` equal parts.
+    The first ``skip`` lists are left out. Step s has the samples s * batch_size to (s + 1) * batch_size - 1. Each rank
+    takes a contiguous share of them, and cuts it into ``accumulate`` equal parts.
     """
 
-    def __init__(self, *, batch_size: int, accumulate: int, start_step: int, steps: int) -> None:
+    def __init__(self, *, batch_size: int, accumulate: int, start_step: int, steps: int, skip: int = 0) -> None:
         if batch_size < 1 or accumulate < 1:
             raise ConfigError(f"batch_size and accumulate must be at least 1, not {batch_size} and {accumulate}")
         parts = world_size() * accumulate
@@ -76,15 +97,19 @@ class MicroBatches(Sampler[list[int]]):
         self.steps = steps
         self.rank = rank()
         self.size = batch_size // parts
+        self.skip = skip
 
     def __len__(self) -> int:
-        return max(0, self.steps - self.start_step) * self.accumulate
+        return max(0, (self.steps - self.start_step) * self.accumulate - self.skip)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.start_step, self.steps):
-            for part in range(self.accumulate):
-                first = step * self.batch_size + (self.rank * self.accumulate + part) * self.size
-                yield list(range(first, first + self.size))
+        return map(self.samples, range(self.skip, self.skip + len(self)))
+
+    def samples(self, batch: int) -> list[int]:
+        """The sample numbers of the batch with this number, from 0 at ``start_step``."""
+        steps, part = divmod(batch, self.accumulate)
+        first = (self.start_step + steps) * self.batch_size + (self.rank * self.accumulate + part) * self.size
+        return list(range(first, first + self.size))
 
 
 def train_loader(
@@ -96,45 +121,55 @@ def train_loader(
     accumulate: int = 1,
     readers: Readers | None = None,
     pin_memory: bool = False,
-) -> "DataLoader[TrainSample] | ThreadLoader":
+) -> "LastingLoader[TrainBatch] | ThreadLoader":
     """A loader of TrainBatch, ``accumulate`` of them per step, from step ``start_step`` up to the last, ``steps`` - 1.
 
     ``batch_size`` is the global one. One iterator serves the whole run: make it once.
     """
-    readers = readers or Readers()
-    batches = MicroBatches(batch_size=batch_size, accumulate=accumulate, start_step=start_step, steps=steps)
-    if readers.threads and not readers.workers:
-        return ThreadLoader(clips, batches, threads=readers.threads, pin_memory=pin_memory)
-    return DataLoader(
-        ThreadedClips(clips, readers.threads) if readers.threads > 1 else clips,
-        batch_sampler=batches,
-        num_workers=readers.workers,
-        collate_fn=partial(collate, num_classes=len(clips.videos.classes)),
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        multiprocessing_context=readers.start_method if readers.workers else None,
-        # Without one, making the iterator draws from the global generator, and resuming is no longer exact.
-        generator=torch.Generator(),
-    )
+    read = readers or Readers()
+
+    def batches(skip: int) -> MicroBatches:
+        return MicroBatches(batch_size=batch_size, accumulate=accumulate, start_step=start_step, steps=steps, skip=skip)
+
+    if read.threads and not read.workers:
+        return ThreadLoader(clips, batches(0), threads=read.threads, pin_memory=pin_memory)
+
+    def make(delivered: int, alone: bool) -> DataLoader[TrainSample]:
+        return DataLoader(
+            ThreadedClips(clips, read.threads) if read.threads > 1 else clips,
+            batch_sampler=batches(delivered),
+            collate_fn=partial(collate, num_classes=len(clips.videos.classes)),
+            pin_memory=pin_memory,
+            **read.options(read.workers, ahead=None, alone=alone),
+        )
+
+    def describe(batch: int) -> str:
+        samples = batches(0).samples(batch)
+        return f"the samples {samples[0]} to {samples[-1]}: {', '.join(map(clips.path_of, samples[:8]))}"
+
+    return LastingLoader(make, patience_s=read.patience_s, describe=describe)
 
 
-def eval_loader(clips: EvalClips, *, readers: Readers | None = None) -> "DataLoader[EvalSample] | EvalThreadLoader":
+def eval_loader(clips: EvalClips, *, readers: Readers | None = None) -> "LastingLoader[EvalSample] | EvalThreadLoader":
     """A loader of EvalSample, one video each: those of this rank. Over all ranks each video comes exactly once."""
-    readers = readers or Readers()
+    read = readers or Readers()
     shown = range(rank(), len(clips), world_size())
-    if readers.threads and not readers.workers:
-        return EvalThreadLoader(clips, shown, readers.threads)
-    return DataLoader(
-        clips,
-        batch_size=None,
-        sampler=shown,
-        num_workers=readers.workers * max(1, readers.threads),  # a video each: threads would have nothing to share
-        collate_fn=_as_it_is,
-        worker_init_fn=_start_worker,
-        multiprocessing_context=readers.start_method if readers.workers else None,
-        # A test sample holds all views of a video: more than one ahead per worker would only fill the memory.
-        prefetch_factor=1 if readers.workers else None,
-        generator=torch.Generator(),
+    if read.threads and not read.workers:
+        return EvalThreadLoader(clips, shown, read.threads)
+    workers = read.workers * max(1, read.threads)  # a video each: threads would have nothing to share
+
+    def make(delivered: int, alone: bool) -> DataLoader[EvalSample]:
+        return DataLoader(
+            clips,
+            batch_size=None,
+            sampler=shown[delivered:],
+            collate_fn=_as_it_is,
+            # A test sample holds all views of a video: more than one ahead per worker would only fill the memory.
+            **read.options(workers, ahead=1, alone=alone),
+        )
+
+    return LastingLoader(
+        make, patience_s=read.patience_s, describe=lambda place: clips.videos.videos[shown[place]].path
     )
 
 
@@ -250,6 +285,9 @@ def _as_it_is(sample: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """Set up a worker process: one thread each, and Ctrl-C is for the main process, which then ends the workers."""
+    """Set up a worker process: one thread each; signals to all of them are for the main process, which ends them."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the process that it was forked from

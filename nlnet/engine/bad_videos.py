@@ -1,6 +1,7 @@
 """The one place that decides about videos that cannot be decoded in training: count, list, and at last stop."""
 
 import csv
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,10 +40,10 @@ class BadVideos:
             self.reasons.update(news)
         self._new = {}
         if len(self.reasons) > before and distributed.is_main():
-            with self.path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["path", "reason"])
-                writer.writerows([self.names[index], reason] for index, reason in sorted(self.reasons.items()))
+            try:
+                self._write()
+            except OSError as error:  # a list is not worth a run; the next news write all of it again
+                print(f"warning: {self.path} cannot be written ({error}); training goes on", file=sys.stderr)
         fraction = len(self.reasons) / len(self.names)
         if fraction > self.max_fraction:
             raise TooManyBadVideos(
@@ -51,6 +52,12 @@ class BadVideos:
                 "list, or raise data.max_bad_fraction"
             )
         return len(self.reasons) - before
+
+    def _write(self) -> None:
+        with self.path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "reason"])
+            writer.writerows([self.names[index], reason] for index, reason in sorted(self.reasons.items()))
 
     def state_dict(self) -> dict[int, str]:
         return dict(self.reasons)

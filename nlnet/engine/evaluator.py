@@ -70,21 +70,16 @@ def evaluate(
     num_classes: int,
     clips_per_batch: int = 8,
     scoring: Scoring | None = None,
-    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Predictions:
     """Scores this process' share of the videos and gathers all shares, on every process.
 
     Args:
         model: clips [B, 3, T, H, W] -> logits [B, K].
-        samples: this process' videos.
+        samples: this process' videos. They may end with Preempted, which all processes then raise together.
         to_input: uint8 [B, T, H, W, 3] -> normalised float [B, 3, T, H, W], on the device.
         num_videos: N of the whole list.
         clips_per_batch: views in one forward pass, at most.
         scoring: None for the mean of the softmax of the model's logits.
-        asked_to_stop: asked with each stack of views; also the sign that this process is alive.
-
-    Raises:
-        Preempted: a process was asked to stop, on all of them.
     """
     scoring = scoring or Scoring()
     distributed.same_buffers(model)
@@ -92,20 +87,22 @@ def evaluate(
     model.eval()
     folded = for_inference(model)
     videos: dict[int, _Video] = {}
-    stopped = False
-    with torch.inference_mode():
-        for owners, clips in _packed(samples, videos, clips_per_batch):
-            inputs = to_input(clips.to(device, non_blocking=True))
-            logits_BK = scoring.pooling(folded, inputs, scoring.activation).float().cpu()
-            for index, logits_K in zip(owners, logits_BK, strict=True):
-                _add(videos[index], logits_K, scoring)
-            if stopped := asked_to_stop():
-                break
+    stopped = ""
+    try:
+        with torch.inference_mode():
+            for owners, clips in _packed(samples, videos, clips_per_batch):
+                inputs = to_input(clips.to(device, non_blocking=True))
+                logits_BK = scoring.pooling(folded, inputs, scoring.activation).float().cpu()
+                for index, logits_K in zip(owners, logits_BK, strict=True):
+                    _add(videos[index], logits_K, scoring)
+    except Preempted as error:  # the others are to know before anybody leaves
+        stopped = str(error)
     model.train(was_training)
     mine = [(index, video.label, video.scores, video.error) for index, video in videos.items()]
     shares = distributed.gather((stopped, mine))
-    if any(stopped for stopped, _ in shares):
-        raise Preempted("asked to stop in the middle of an evaluation; the same command does it again")
+    for reason, _ in shares:
+        if reason:
+            raise Preempted(reason)
     predictions = _assemble([share for _, share in shares], num_videos=num_videos, num_classes=num_classes)
     if not scoring.keep_views:
         return predictions

@@ -334,14 +334,18 @@ class Trainer:
 
     def resume(self) -> None:
         """Continues from the newest valid checkpoint, if there is one, with the same state on all processes."""
-        found = self.files.checkpoints.newest() if distributed.is_main() else None
-        path = distributed.broadcast(str(found[0]) if found else None)
-        if path is None:
+        found = distributed.on_main(self._open_checkpoints)
+        if found is None:
             return
-        state = found[1] if found else None
-        self.load_state_dict(distributed.broadcast(state))
+        path, state = found
+        self.load_state_dict(state)
         self.files.log.rewind(self.step)
         self.files.log.line(f"resuming at step {self.step} of {self.steps} from {path}")
+
+    def _open_checkpoints(self) -> tuple[str, dict[str, Any]] | None:
+        found = self.files.checkpoints.newest()
+        self.files.checkpoints.open_at(found[1]["step"] if found else 0)
+        return (str(found[0]), found[1]) if found else None
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run is at a step boundary, as plain data."""

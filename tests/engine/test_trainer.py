@@ -14,6 +14,7 @@ from nlnet.data.mixing import Mixup, PairMixer
 from nlnet.engine.losses import BinaryCrossEntropy, CrossEntropy
 from nlnet.engine.trainer import Settings, total_steps
 from nlnet.errors import CheckpointError, ConfigError, Diverged, TooManyBadVideos
+from nlnet.models.batch_norm import frozen_statistics
 from tests.engine.conftest import CLASSES, NUM_VIDEOS, Batch, MakeTrainer, batches, network, to_input
 
 
@@ -137,6 +138,30 @@ def test_accumulation_gives_the_step_of_the_whole_batch(make_trainer: MakeTraine
     parts.fit()
     for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(left, right)
+
+
+def test_accumulation_gives_the_step_of_the_whole_batch_with_frozen_batch_norm(make_trainer: MakeTrainer) -> None:
+    def frozen() -> torch.nn.Module:
+        model = frozen_statistics(network())
+        model[3] = torch.nn.Identity()  # dropout drops others in other batches
+        return model
+
+    whole, parts = make_trainer("whole", model=frozen()), make_trainer("parts", model=frozen(), accumulate=4)
+    whole.fit()
+    parts.fit()
+    for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_an_fp16_overflow_is_not_a_step_left_out(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(epochs=2)
+    scaler = trainer.precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**13)
+    first = next(trainer.model.parameters())
+    first.register_hook(lambda gradient: gradient * (float("inf") if scaler.get_scale() > 2.0**11 else 1))
+    trainer.fit()
+    assert scaler.get_scale() == 2.0**11
+    assert not (tmp_path / "run" / "nonfinite.jsonl").exists()
+    assert all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters())
 
 
 def test_the_last_epoch_may_be_a_part_and_everything_is_due_at_the_end(make_trainer: MakeTrainer) -> None:
