@@ -105,11 +105,15 @@ class LastingLoader(Generic[Item]):
                 return next(batches)
             except (RuntimeError, OSError, EOFError) as error:
                 workers = _workers(batches)
+                if not workers or "in DataLoader worker process" in str(error):
+                    raise  # what decoding itself raised
                 dead = [str(worker.pid) for worker in workers if not worker.is_alive()]
                 if dead:
                     codes = ", ".join(str(worker.exitcode) for worker in workers if not worker.is_alive())
                     raise _WorkersGone(f"worker process {', '.join(dead)} ended (exit code {codes})") from error
-                if not workers or "timed out after" not in str(error):
+                if isinstance(error, OSError | EOFError):  # it ended while it handed over a batch
+                    raise _WorkersGone(f"a worker process broke off ({type(error).__name__})") from error
+                if "timed out after" not in str(error):
                     raise
                 if self.patience_s is not None and time.monotonic() - start > self.patience_s:
                     raise _WorkersGone(
