@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -109,8 +110,10 @@ def groups() -> dict[str, Group]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
-    parser.add_argument("groups", nargs="*", help="some of the groups only: the page stays as it is")
-    parser.add_argument("--keep", type=Path, help="a folder to keep the runs in")
+    parser.add_argument("groups", nargs="*", help="some of the groups only")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder to keep the runs in; once all groups were run in it, the table is written"
+    )
     options = parser.parse_args()
     chosen = groups()
     if unknown := set(options.groups) - set(chosen):
@@ -118,37 +121,36 @@ def main() -> int:
     torch.set_num_threads(1)
     home = options.keep or Path(tempfile.mkdtemp(prefix="nlnet-faults-"))
     clips = class_folder(home / "clips")
-    began, rows, lost = time.monotonic(), [], 0
+    lost = 0
     for name in options.groups or chosen:
-        group, start = chosen[name], time.monotonic()
-        cases = group.run(home / name, clips)
+        start = time.monotonic()
+        cases = chosen[name].run(home / name, clips)
         survived, seconds = sum(ok for _, ok, _ in cases), time.monotonic() - start
         lost += len(cases) - survived
-        rows.append((group, survived, len(cases), seconds))
+        (home / f"{name}.json").write_text(json.dumps([survived, len(cases), seconds]))
         print(f"{name:<10} {survived:>5} / {len(cases):<5} survived in {seconds:.0f} s", flush=True)
         for case, ok, seen in cases:
             if not ok:
                 print(f"    NOT SURVIVED: {case}: {seen}", flush=True)
-    injected, minutes = sum(row[2] for row in rows), (time.monotonic() - began) / 60
-    print(f"all        {injected - lost:>5} / {injected:<5} survived in {minutes:.1f} minutes")
-    if not options.groups:
-        write_table(rows, minutes)
+    if all((home / f"{name}.json").exists() for name in chosen):
+        write_table([(group, *json.loads((home / f"{name}.json").read_text())) for name, group in chosen.items()])
     if options.keep is None:
         shutil.rmtree(home, ignore_errors=True)
     return 1 if lost else 0
 
 
-def write_table(rows: list[tuple[Group, int, int, float]], minutes: float) -> None:
+def write_table(rows: list[tuple[Group, int, int, float]]) -> None:
     """Puts the table into docs/reliability.md."""
-    injected, survived = sum(row[2] for row in rows), sum(row[1] for row in rows)
+    survived, injected, seconds = (sum(row[k] for row in rows) for k in (1, 2, 3))
     lines = ["| faults and bad inputs | survived means | survived / injected |", "|---|---|---|"]
     lines += [f"| {group.title} | {group.passes} | {good:,} / {count:,} |" for group, good, count, _ in rows]
     lines.append(f"| **all** | | **{survived:,} / {injected:,}** |")
     cores = len(os.sched_getaffinity(0))
     made = (
-        f"`scripts/faults`, {time.strftime('%Y-%m-%d')}: {minutes:.0f} minutes on {cores} CPU cores, Python "
+        f"`scripts/faults`, {time.strftime('%Y-%m-%d')}: {seconds / 60:.0f} minutes on {cores} CPU cores, Python "
         f"{platform.python_version()}, PyTorch {torch.__version__}, PyAV {av.__version__}, {platform.system()}."
     )
+    print(f"all        {survived:>5} / {injected:<5} survived in {seconds / 60:.1f} minutes")
     text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, behind = rest.partition(END)
