@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from nlnet.errors import NlnetError, message_of
@@ -12,6 +13,7 @@ VERBS = {
     "predict": "name what is done in videos",
     "visualize": "show what the non-local blocks attend to in a video, and what speaks for a class",
     "export": "write a trained network as torch.export and ONNX files, checked against it",
+    "launch": "start a command in several processes here, or as a job of Slurm",
     "sweep": "train the rows of an ablation table and print it",
     "data": "prepare videos: lists, checks, smaller files, statistics, tar shards",
     "benchmark": "count or measure what networks cost",
@@ -30,11 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(nlnet.__version__)
         return 0
+    if arguments and arguments[0] not in VERBS and arguments[0] not in ("-h", "--help"):
+        near = get_close_matches(arguments[0], VERBS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(VERBS)}"
+        print(f"nlnet: '{arguments[0]}': no such verb; {hint}", file=sys.stderr)
+        return 2
     if not arguments or arguments[0] not in VERBS:
         print("usage: nlnet VERB …   (nlnet VERB --help tells more)\n")
         for verb, what in VERBS.items():
             print(f"  {verb:<11}{what}")
-        return 0 if arguments in ([], ["-h"], ["--help"]) else 2
+        return 0
     return run(arguments[0], arguments[1:])
 
 

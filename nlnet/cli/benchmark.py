@@ -7,11 +7,12 @@ from pathlib import Path
 
 from nlnet import distributed
 from nlnet.benchmark import BENCHMARKS
+from nlnet.cli.arguments import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
     listed = "\n".join(f"  {name:<8}{what}" for name, what in BENCHMARKS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nlnet benchmark",
         description=f"{__doc__}\n\n{listed}\n\nnlnet benchmark NAME --help tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     name = parser.parse_args(arguments).benchmark
     benchmark = import_module(f"nlnet.benchmark.{name}")
-    parser = argparse.ArgumentParser(prog=f"nlnet benchmark {name}", description=benchmark.__doc__)
+    parser = Parser(prog=f"nlnet benchmark {name}", description=benchmark.__doc__)
     benchmark.add_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured, with the machine, here too")
     parser.add_argument("--markdown", action="store_true", help="tables as Markdown")

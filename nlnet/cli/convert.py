@@ -11,15 +11,14 @@ from pathlib import Path
 
 import torch
 
+from nlnet.cli.arguments import Parser
 from nlnet.config.convert import export_weights, import_weights
 from nlnet.engine.checkpoint import write_atomically
 from nlnet.errors import ConfigError
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="nlnet convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="nlnet convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="a file of another project, or (with --to-format) of nlnet")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what the file does not say: compat=…")
     parser.add_argument("--to", type=Path, required=True, metavar="OUT", help="the file to write")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from nlnet.cli import sweep
+from nlnet.cli.arguments import Parser
 
 INTRODUCTION = """\
 In these videos one object appears at the start in one corner and another at the end in the opposite corner. The class
@@ -18,9 +19,7 @@ looks at single frames and averages, cannot know it; a non-local block compares 
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="nlnet demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="nlnet demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for every run")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each network; 3 gives error bars")
     parser.add_argument("--out", default=".", help="folder for data/synthetic, with the videos, and sweeps/demo")

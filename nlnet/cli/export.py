@@ -1,12 +1,12 @@
 """``nlnet export RUN_OR_CHECKPOINT --to FOLDER``: the network as torch.export and ONNX files, checked against it."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nlnet
+from nlnet.cli.arguments import Parser
 from nlnet.config.compose import plain
 from nlnet.config.models import TrainedModel, load_model
 from nlnet.errors import ConfigError
@@ -14,7 +14,7 @@ from nlnet.export import FORMATS, Exported, export, need_onnx
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="nlnet export", description=__doc__)
+    parser = Parser(prog="nlnet export", description=__doc__)
     parser.add_argument("checkpoint", help="a run folder (its newest checkpoint) or a .pt file")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where the files go")
     parser.add_argument("--format", default=",".join(FORMATS), help="torch, onnx or both (default: %(default)s)")

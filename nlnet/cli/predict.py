@@ -1,15 +1,15 @@
 """``nlnet predict RUN_OR_CHECKPOINT VIDEO…``: the most likely classes of each video, from the checkpoint alone."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 
+from nlnet.cli.arguments import Parser
 from nlnet.config.models import load_model
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="nlnet predict", description=__doc__)
+    parser = Parser(prog="nlnet predict", description=__doc__)
     parser.add_argument("checkpoint", help="a run folder (its newest checkpoint) or a .pt file")
     parser.add_argument("videos", nargs="+", metavar="VIDEO")
     parser.add_argument(

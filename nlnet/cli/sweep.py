@@ -3,7 +3,6 @@
 ``nlnet sweep model/non_local=a,b model/placement=c,d seed=0,1,2`` makes the rows from the command line.
 """
 
-import argparse
 import os
 import shlex
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from nlnet.cli.arguments import Parser
 from nlnet.config.compose import build, check_targets, compose, group_options, plain
 from nlnet.config.estimate import Estimate, Estimator
 from nlnet.config.grid import split_grid
@@ -27,7 +27,7 @@ from nlnet.study.sweep import Run, Sweep, expand, plan, remember
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="nlnet sweep", description=__doc__)
+    parser = Parser(prog="nlnet sweep", description=__doc__)
     parser.add_argument(
         "overrides",
         nargs="*",

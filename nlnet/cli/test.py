@@ -3,7 +3,6 @@
 ``--from-views`` scores some of the stored views of an earlier test again, without decoding.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from nlnet import distributed
+from nlnet.cli.arguments import Parser
 from nlnet.config.compose import check, override_stored
 from nlnet.config.evaluation import (
     build_annotations,
@@ -25,7 +25,7 @@ from nlnet.report.page import write_run_report
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="nlnet test", description=__doc__)
+    parser = Parser(prog="nlnet test", description=__doc__)
     parser.add_argument("checkpoint", help="a run folder (its newest checkpoint) or a .pt file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as data/views=10x3 data.root=/videos")
     parser.add_argument("--config-dir", help="a folder of your own YAMLs (also looked for: ./configs)")

@@ -1,6 +1,5 @@
 """``nlnet train [overrides]``: a run from its config to its report. The same command again resumes it."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,9 @@ from torch import Tensor
 
 from nlnet import distributed
 from nlnet.benchmark.memory import highest_resident
+from nlnet.cli.arguments import Parser
 from nlnet.config import TrainJob, build_train, compose
+from nlnet.config.compose import check
 from nlnet.config.train import run_folder
 from nlnet.data.annotations import VideoList
 from nlnet.data.loader import change_pixels, collate
@@ -27,7 +28,7 @@ from nlnet.status import RunStatus, read_state
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="nlnet train", description=__doc__)
+    parser = Parser(prog="nlnet train", description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config overrides, group=option too")
     parser.add_argument("--config-dir", help="a folder of your own YAMLs (also looked for: ./configs)")
     parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.cfg:
         print(OmegaConf.to_yaml(config), end="")
         return 0
+    check(config)
     group = distributed.process_group(distributed.device(config.device), timeout_s=config.start_timeout)
     with group, start_of(config) as (status, watch):
         job = build_train(config, status=status, watch=watch)

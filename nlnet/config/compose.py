@@ -3,7 +3,6 @@
 The signature of a ``_target_`` is the schema of its node: a key that it does not take is refused before any work.
 """
 
-import difflib
 import inspect
 import re
 from collections.abc import Sequence
@@ -15,13 +14,15 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nlnet.config.schema import check_values, named, nearest
 from nlnet.errors import ConfigError, NlnetError
 
 # The nodes that build.py reads itself; the rest is checked by signatures.
@@ -67,6 +68,14 @@ DATA_LEVEL = [
     "max_seconds_per_video",
     "prepare",
 ]
+# Nodes without a ``_target_``, and their keys.
+PLAIN_NODES = {
+    "": TOP_LEVEL,
+    "data": DATA_LEVEL,
+    "data.clip": ["frames", "stride"],
+    "init": ["path", "freeze"],
+    "compat": ["name", "softmax_scale"],
+}
 _SAFE = ("nlnet.models.", "nlnet.data.")
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
@@ -115,6 +124,8 @@ def compose(config: str | None, overrides: Sequence[str], *, config_dir: str | N
     Raises:
         ConfigError: an unknown key or option, with the nearest right name.
     """
+    for override in overrides:
+        _check_override(override)
     *UserFolders.folders, shipped = config_folders(config_dir)
     try:
         with initialize_config_dir(str(shipped), version_base="1.3"):
@@ -126,6 +137,24 @@ def compose(config: str | None, overrides: Sequence[str], *, config_dir: str | N
     if composed.get("name") == "auto":
         composed.name = choices.get("experiment") or f"{choices['model']}-{choices['data']}"
     return composed
+
+
+def _check_override(override: str) -> None:
+    """Refuses what is not written as an override.
+
+    Raises:
+        ConfigError: with the right form.
+    """
+    key, equals, _ = override.partition("=")
+    if not key.strip() or not (equals or key.startswith("~")):
+        raise ConfigError(f"'{override}': overrides are written key=value, such as trainer.epochs=5")
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise ConfigError(
+            f"'{override}': cannot be read ({str(error).splitlines()[0]}); put a value with spaces, brackets or other "
+            "special characters into quotes twice: 'key=\"value\"'"
+        ) from error
 
 
 def group_options(group: str, *, config_dir: str | None = None) -> list[str]:
@@ -144,24 +173,21 @@ def _explain(error: Exception, config: str | None, overrides: Sequence[str], con
             return f"{group}={option}: no such option; {group} has {', '.join(options)}"
         if config is not None:
             others = [override for override in overrides if not override.lstrip("+~").startswith(wanted)]
-            known = _paths(compose(config, others, config_dir=config_dir))
+            known = all_keys(compose(config, others, config_dir=config_dir))
             if wanted in known:
                 return f"'{wanted}': its entries cannot be changed this way; ++{wanted}.ENTRY=VALUE adds one"
             return f"'{wanted}': no such key{nearest(wanted, known)}"
+    if match := re.search(r"An item is already at '([\w./-]+)'", text):
+        return f"'{match[1]}': is there already; set it without the +, or with ++"
+    if match := re.search(r"Could not delete from config. '([\w./-]+)' does not exist", text):
+        kept = [override for override in overrides if not override.startswith("~")]
+        known = all_keys(compose(config, kept, config_dir=config_dir))
+        return f"'{match[1]}': no such key{nearest(match[1], known)}"
     detail = " ".join(line.strip() for line in text.splitlines()[:4] if line.strip())
-    return f"the overrides {' '.join(overrides)} do not compose: {detail}"
+    return f"the overrides do not compose: {detail}"
 
 
-def nearest(wrong: str, right: Sequence[str]) -> str:
-    """``; did you mean 'optim.lr'?`` or, when nothing is near, nothing."""
-    close = difflib.get_close_matches(wrong, right, n=1, cutoff=0.6)
-    if not close:  # the last part alone: lr for optim.lr
-        tails = {name.rpartition(".")[2]: name for name in right}
-        close = [tails[tail] for tail in difflib.get_close_matches(wrong.rpartition(".")[2], tails, n=1)]
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _paths(config: DictConfig) -> list[str]:
+def all_keys(config: DictConfig) -> list[str]:
     """All dotted keys of a config, those of inner nodes too."""
     leaves = flat(OmegaConf.to_container(config, resolve=False))
     return sorted({".".join(key.split(".")[:end]) for key in leaves for end in range(1, key.count(".") + 2)})
@@ -204,7 +230,7 @@ def override_stored(stored: DictConfig, overrides: Sequence[str], *, config_dir:
             node = compose(None, [f"+{override}"], config_dir=config_dir)
             path = key.replace("/", ".")
             OmegaConf.update(config, path, OmegaConf.select(node, path), merge=False)
-        elif key not in (paths := _paths(config)):
+        elif key not in (paths := all_keys(config)):
             raise ConfigError(f"'{key}': no such key{nearest(key, paths)}")
         else:
             OmegaConf.update(config, key, yaml.safe_load(value), merge=False)
@@ -228,18 +254,21 @@ def check(config: DictConfig, *, trusted: bool = True) -> None:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{getattr(error, 'full_key', '') or 'config'}: {str(error).splitlines()[0]}") from error
     assert isinstance(resolved, dict)
-    for name in map(str, resolved):
-        if name not in TOP_LEVEL:
-            raise ConfigError(f"'{name}': no such key{nearest(str(name), TOP_LEVEL)}")
-    for name in resolved.get("data") or {}:
-        if name not in DATA_LEVEL:
-            raise ConfigError(f"'data.{name}': no such key{nearest(f'data.{name}', [f'data.{k}' for k in DATA_LEVEL])}")
+    for path, known in PLAIN_NODES.items():
+        node = OmegaConf.select(config, path) if path else config
+        prefix = f"{path}." if path else ""
+        for name in map(str, node) if isinstance(node, DictConfig) else ():
+            if name not in known:
+                near = nearest(f"{prefix}{name}", [f"{prefix}{key}" for key in known])
+                raise ConfigError(f"'{prefix}{name}': no such key{near}")
     _check_node(resolved, "", trusted=trusted)
+    check_values({str(key): value for key, value in resolved.items()})
 
 
 def check_targets(node: DictConfig, path: str) -> None:
     """Refuses unknown keys of a node that is built on its own, such as a sweep."""
     _check_node(plain(node), path, trusted=True)
+    check_values({path: plain(node)})
 
 
 def _check_node(node: Any, path: str, *, trusted: bool) -> None:
@@ -256,10 +285,10 @@ def _check_node(node: Any, path: str, *, trusted: bool) -> None:
     if not trusted and not str(target).startswith(_SAFE):
         raise ConfigError(f"{path}._target_={target}: a checkpoint may name nlnet's own models and data readers only")
     try:
-        found = get_object(str(target))
+        found = named(str(target))
         signature = inspect.signature(found)
     except (ImportError, ValueError, AttributeError, TypeError, HydraException) as error:
-        raise ConfigError(f"{path}._target_={target}: cannot be imported ({str(error).splitlines()[0]})") from error
+        raise ConfigError(f"{path}._target_={target}: cannot be imported ({' '.join(str(error).split())})") from error
     if not trusted and not _is_harmless(found):  # nlnet.models.resnet.os.system, say
         raise ConfigError(f"{path}._target_={target}: not a class of nlnet")
     takes = [name for name in signature.parameters if name != "self"]
@@ -295,4 +324,6 @@ def build(node: DictConfig | dict[str, Any], **arguments: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, NlnetError):
             raise error.__cause__ from None
-        raise ConfigError(str(error)) from error
+        cause = error.__cause__ or error
+        what = str(node.get("_target_", "")).rpartition(".")[2]
+        raise ConfigError(f"{what} cannot be made of its options: {' '.join(str(cause).split())}") from error

@@ -16,6 +16,7 @@ from nlnet.config.evaluation import build_decoder, build_evaluation, read_view
 from nlnet.data.annotations import Label, Video, VideoList
 from nlnet.data.loader import Readers
 from nlnet.data.transforms import EvalViews, Normalize
+from nlnet.engine.averaging import weights_of
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.predictions import Predictions
 from nlnet.errors import CheckpointError, ConfigError, VideoError
@@ -182,7 +183,7 @@ def load_model(path: str | Path, *, device: str = "cpu") -> TrainedModel:
     try:
         card = state["card"]
         config, classes = OmegaConf.create(card["config"]), tuple(card["classes"])
-        step, weights = int(state["step"]), state["model"]
+        step, weights = int(state["step"]), weights_of(state)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of a trained network ({error} is missing)") from error
     try:

@@ -83,10 +83,17 @@ def open_folder(folder: Path, config: dict[str, Any], differences: dict[str, lis
     """Makes the run folder, or goes on in one that holds the same run: see ``check_folder``.
 
     ``differences`` from the default config are kept for the report.
+
+    Raises:
+        FolderInUse: see ``check_folder``.
+        ConfigError: the folder cannot be made.
     """
     check_folder(folder, config)
     path = folder / "config.yaml"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); runs=… names another place") from error
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
     text = json.dumps(differences, indent=2, ensure_ascii=False)
     (folder / "differences.json").write_text(text + "\n", encoding="utf-8")

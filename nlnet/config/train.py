@@ -1,5 +1,6 @@
 """A training run from its config: all its objects, its folder, and every choice that is made for the user, said."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from nlnet import distributed
 from nlnet.config.compose import build, check, differences, plain
 from nlnet.config.evaluation import Evaluation, build_annotations, build_decoder, build_evaluation, choose_readers
 from nlnet.config.models import build_model, find_checkpoint
+from nlnet.config.preflight import check_data, check_device, check_files, check_run, missing_classes, short_videos
 from nlnet.config.runs import digest, identity, open_folder
-from nlnet.data.annotations import Annotations, Video, find_missing
+from nlnet.data.annotations import Annotations
 from nlnet.data.clips import TrainClips
 from nlnet.data.decoders import Decoder
 from nlnet.data.loader import change_pixels, train_loader
 from nlnet.data.mixing import NoMix, PairMixer
+from nlnet.engine.averaging import weights_of
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.faults import Watch
 from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
-from nlnet.errors import CheckpointError, ConfigError, DataError, TooManyBadVideos
+from nlnet.errors import CheckpointError
 from nlnet.loggers import RunLog
 from nlnet.status import RunStatus
 from nlnet.weights.transfer import transfer
@@ -59,18 +62,23 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
     check(config)
     folder = run_folder(config)
     resolved = plain(config)
+    check_device(config)
+    check_run(config, processes=distributed.world_size())
     device = distributed.device(config.device)
     watch = watch or Watch()
+    settings: Settings = build(config.trainer)
+    decoder = build_decoder(config.data)
     annotations = build_annotations(config.data)
+    check_data(annotations, settings)
+    missing = distributed.on_main(
+        lambda: check_files(annotations, decoder, max_bad_fraction=config.data.max_bad_fraction)
+    )
     distributed.on_main(lambda: open_folder(folder, resolved, differences(config)))
     before = status.claim() if status is not None else ""
     log = RunLog(folder, tensorboard=config.tensorboard)
     if before == "CUT OFF":
         log.line(f"{folder}: the last start was cut off without a word: killed, or the machine went down")
-    settings: Settings = build(config.trainer)
-    _check_loss(settings, annotations)
-    decoder = build_decoder(config.data)
-    _say_data(annotations, decoder, config, log)
+    _say_data(annotations, missing, decoder, config, log)
 
     torch.manual_seed(config.seed)
     model, loaded = build_model(config.model, num_classes=len(annotations.classes))
@@ -142,10 +150,10 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
             card=_card(resolved, annotations),
             watch=watch,
         ),
-        validate=lambda: validation(model).summary(),
+        validate=lambda: validation(trainer.evaluated).summary(),
         seed=config.seed,
     )
-    return TrainJob(folder, trainer, evaluation("views"), model, clips, log)
+    return TrainJob(folder, trainer, evaluation("views"), trainer.evaluated, clips, log)
 
 
 def _build_mix(config: DictConfig, clips: TrainClips, settings: Settings) -> PairMixer | None:
@@ -167,18 +175,6 @@ def _steps(epochs: float | None, settings: Settings, samples_per_epoch: int) -> 
     return None if epochs is None else max(1, round(epochs * samples_per_epoch / settings.batch_size))
 
 
-def _check_loss(settings: Settings, annotations: Annotations) -> None:
-    """Refuses a loss for the other kind of labels.
-
-    Raises:
-        ConfigError: names the loss that fits.
-    """
-    fitting = "binary_cross_entropy" if annotations.train.multi_label else "cross_entropy"
-    if settings.loss.multi_label != annotations.train.multi_label:
-        labels = "any number of labels" if annotations.train.multi_label else "one label"
-        raise ConfigError(f"{annotations.train.source}: each video has {labels}; add trainer/loss={fitting}")
-
-
 def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
     """What every checkpoint says of itself, as plain data."""
     lists = [annotations.train.digest(), annotations.val.digest()]
@@ -195,12 +191,8 @@ def _card(resolved: dict[str, Any], annotations: Annotations) -> dict[str, Any]:
 def _initialise_from(model: nn.Module, config: DictConfig, log: RunLog) -> None:
     """``init=checkpoint``: fine-tuning. The classifier starts anew when the classes are others."""
     if config.init.path is not None:
-        if not Path(config.init.path).exists():
-            raise CheckpointError(
-                f"init.path={config.init.path}: no such checkpoint or run folder; train that first, or name another"
-            )
         path = find_checkpoint(config.init.path)
-        result = transfer(model, load_checkpoint(path)["model"])
+        result = transfer(model, weights_of(load_checkpoint(path)))
         if not result.loaded:
             raise CheckpointError(
                 f"{path}: none of its tensors fits this network; choose the model it was trained with"
@@ -215,10 +207,7 @@ def _initialise_from(model: nn.Module, config: DictConfig, log: RunLog) -> None:
         for line in result.lines():
             log.line(f"{path}: {line}")
     if config.init.freeze:
-        freeze = getattr(model, "freeze", None)
-        if freeze is None:
-            raise ConfigError(f"init.freeze: {type(model).__name__} cannot freeze parts of itself")
-        freeze(list(config.init.freeze))
+        model.freeze(list(config.init.freeze))  # type: ignore[operator]  # that it can, check_run has seen
         log.line(f"frozen: {', '.join(config.init.freeze)}")
 
 
@@ -230,32 +219,23 @@ def _say_learning_rate(optimizer: torch.optim.Optimizer, batch_size: int, config
     log.line(line)
 
 
-def _say_data(annotations: Annotations, decoder: Decoder, config: DictConfig, log: RunLog) -> None:
-    """Says what the data are and what of them is missing, before any work is done on them.
-
-    Raises:
-        TooManyBadVideos: more of the training list is missing than ``data.max_bad_fraction``.
-    """
+def _say_data(
+    annotations: Annotations, missing: Sequence[str], decoder: Decoder, config: DictConfig, log: RunLog
+) -> None:
+    """Says what the data are, what of them is missing and what is odd about them."""
     log.line(
         f"data: {len(annotations.train)} training and {len(annotations.val)} validation videos of "
         f"{len(annotations.classes)} classes from {annotations.train.source}"
     )
-    missing: list[list[tuple[Video, str]]] = distributed.on_main(
-        lambda: [find_missing(videos, unreadable=decoder.unreadable) for videos in (annotations.train, annotations.val)]
+    for line in [*missing, *distributed.on_main(lambda: _warnings(annotations, decoder, config))]:
+        log.line(line)
+
+
+def _warnings(annotations: Annotations, decoder: Decoder, config: DictConfig) -> list[str]:
+    """What is odd but no error."""
+    clip = config.data.clip
+    found = (
+        missing_classes(annotations),
+        short_videos(annotations.train, decoder, frames=clip.frames, stride=clip.stride),
     )
-    for videos, bad, kind in zip(
-        (annotations.train, annotations.val), missing, ("training", "validation"), strict=True
-    ):
-        if bad:
-            log.line(
-                f"{len(bad)} of {len(videos)} {kind} videos ({len(bad) / len(videos):.1%}) are missing or empty, the "
-                f"first {bad[0][0].path} ({bad[0][1]})"
-            )
-        if len(bad) == len(videos):
-            raise DataError(f"{videos.source}: none of the {kind} videos exists; check data.root={config.data.root}")
-    fraction = len(missing[0]) / len(annotations.train)
-    if fraction > config.data.max_bad_fraction:
-        raise TooManyBadVideos(
-            f"{fraction:.1%} of the training videos are missing or empty, more than data.max_bad_fraction="
-            f"{config.data.max_bad_fraction}; mend the list, or raise it"
-        )
+    return [warning for warning in found if warning]

@@ -74,6 +74,24 @@ class TrainBatch(NamedTuple):
     changes: list[tuple[Change, ...]]  # of the pixels of each clip, for the device that trains; mostly none
 
 
+def shares(batch_size: int, *, processes: int, accumulate: int) -> int:
+    """How many micro-batches of equal size a step is cut into, over all processes.
+
+    Raises:
+        ConfigError: they would not be equal.
+    """
+    if batch_size < 1 or accumulate < 1:
+        raise ConfigError(f"batch_size and accumulate must be at least 1, not {batch_size} and {accumulate}")
+    parts = processes * accumulate
+    if batch_size % parts:
+        nearest = max(1, batch_size // parts) * parts
+        raise ConfigError(
+            f"trainer.batch_size={batch_size} is the global batch and must be a multiple of "
+            f"processes x accumulate = {processes} x {accumulate}; set trainer.batch_size={nearest}"
+        )
+    return parts
+
+
 class MicroBatches(Sampler[list[int]]):
     """The sample numbers of this rank: ``accumulate`` lists per step, for steps start_step to steps - 1.
 
@@ -82,15 +100,7 @@ class MicroBatches(Sampler[list[int]]):
     """
 
     def __init__(self, *, batch_size: int, accumulate: int, start_step: int, steps: int, skip: int = 0) -> None:
-        if batch_size < 1 or accumulate < 1:
-            raise ConfigError(f"batch_size and accumulate must be at least 1, not {batch_size} and {accumulate}")
-        parts = world_size() * accumulate
-        if batch_size % parts:
-            nearest = max(1, batch_size // parts) * parts
-            raise ConfigError(
-                f"trainer.batch_size={batch_size} is the global batch and must be a multiple of "
-                f"processes x accumulate = {world_size()} x {accumulate}; set trainer.batch_size={nearest}"
-            )
+        parts = shares(batch_size, processes=world_size(), accumulate=accumulate)
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.start_step = start_step

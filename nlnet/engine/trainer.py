@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nlnet import distributed, metrics
+from nlnet.engine.averaging import MovingAverage
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
 from nlnet.engine.faults import Watch
@@ -55,6 +56,7 @@ class Settings:
             None keeps the running averages.
         max_nonfinite: steps in a row whose loss or gradient is not finite, after which the run ends. Such steps do
             not count: weights, optimiser and statistics stay as they were.
+        ema: decay of a moving average of the weights, which is then what is evaluated and kept; None for none.
     """
 
     epochs: float
@@ -68,12 +70,17 @@ class Settings:
     checkpoint_every: float = 1.0
     precise_bn: int | None = None
     max_nonfinite: int = 10
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every")
         for name in (*positive, "max_nonfinite"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"trainer.{name} must be above 0, not {getattr(self, name)}")
+        if self.clip_gradient is not None and self.clip_gradient <= 0:
+            raise ConfigError(f"trainer.clip_gradient must be above 0, or null for no limit, not {self.clip_gradient}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ConfigError(f"trainer.ema is a decay between 0 and 1, such as 0.9999, or null, not {self.ema}")
         if self.precise_bn is not None and self.precise_bn < 1:
             raise ConfigError(f"trainer.precise_bn is a number of batches, or null, not {self.precise_bn}")
 
@@ -165,6 +172,7 @@ class Trainer:
         self.precision = Precision(settings.precision, self.device)
         self.base_lr = [group["lr"] for group in optimizer.param_groups]
         self.steps = total_steps(settings, data.samples_per_epoch)
+        self.average = MovingAverage(model, decay=settings.ema) if settings.ema is not None else None
         self.step = 0
         self.nonfinite = NonFiniteSteps(
             model, max_in_a_row=settings.max_nonfinite, names=files.bad_videos.names, log=files.log
@@ -218,6 +226,8 @@ class Trainer:
             shares.append(Share(loss.detach(), logits.detach(), labels, batch.indices))
         if self.agree_on_step(shares):
             self.precision.step(self.optimizer, self.model.parameters(), clip=self.settings.clip_gradient)
+            if self.average is not None:
+                self.average.update(self.model)
             several = self.settings.loss.multi_label
             for share in shares:
                 self.meter.add(share.loss, len(share.labels), None if several else share.correct())
@@ -278,6 +288,11 @@ class Trainer:
         before = (self.step - 1) * self.settings.batch_size / self.data.samples_per_epoch
         return self.step == self.steps or math.floor(self.epoch / every) > math.floor(before / every)
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated, tested and kept as the best: the average, where there is one."""
+        return self.model if self.average is None else self.average.model
+
     def measure_batch_norm(self) -> None:
         """Precise batch norm, if it is asked for, with the clips of the steps that come next.
 
@@ -292,7 +307,7 @@ class Trainer:
             self.data.clips_of(batch, self.device)
             for batch in self.data.batches(self.step, self.step + self.settings.precise_bn)
         )
-        layers = measure_statistics(self.model, clips, autocast=self.precision.autocast)
+        layers = measure_statistics(self.evaluated, clips, autocast=self.precision.autocast)
         self.files.log.line(f"precise batch norm: {layers} layers, {self.settings.precise_bn} batches")
 
     def log(self) -> None:
@@ -325,7 +340,7 @@ class Trainer:
         if self.best is None or score > self.best:
             self.best = score
             if distributed.is_main():
-                weights = {"step": self.step, "model": self.model.state_dict(), "card": self.files.card}
+                weights = {"step": self.step, "model": self.evaluated.state_dict(), "card": self.files.card}
                 self.files.checkpoints.save_best(weights)
 
     def save(self) -> None:
@@ -355,6 +370,7 @@ class Trainer:
             "pending": self.pending,
             "nonfinite": self.nonfinite.in_a_row,
             "model": self.model.state_dict(),
+            "ema": self.average.state_dict() if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "bad_videos": self.files.bad_videos.state_dict(),
@@ -367,6 +383,8 @@ class Trainer:
         self.step, self.best = state["step"], state["best"]
         self.pending, self.nonfinite.in_a_row = state["pending"], state["nonfinite"]
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
         self.files.bad_videos.load_state_dict(state["bad_videos"])

@@ -135,7 +135,8 @@ class SlurmJob:
         self.job.cancel()
 
     def _wait_once(self) -> int:
-        result = self.job.paths.result_pickle
+        first = self.job.task(0)  # of the job's processes; all of them end alike
+        result = first.paths.result_pickle
         while not result.exists():
             # Slurm's accounting, which submitit would ask, is off on many small clusters; the queue itself is not.
             if not _in_queue(self.job.job_id):
@@ -145,11 +146,10 @@ class SlurmJob:
                     return -signal.SIGTERM if self.stopped else 1
                 break
             time.sleep(self.poll_s)
-        outcome, value = self.job._get_outcome_and_result()
-        if outcome != "success":
-            self.say(f"Slurm job {self.job.job_id} failed: {_one_line(str(value))}")
+        if (error := first.exception()) is not None:
+            self.say(f"Slurm job {self.job.job_id} failed: {_one_line(str(error))}")
             return 1
-        return int(value)
+        return int(first.result())
 
 
 class Task:

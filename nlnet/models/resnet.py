@@ -117,6 +117,14 @@ class VideoResNet(nn.Module):
         places = _places(stages, {int(key): row for key, row in (placement or {}).items()})
         if inflation not in get_args(Inflation):
             raise ConfigError(f"model.inflation must be {' or '.join(get_args(Inflation))}, not '{inflation}'")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"model.dropout={dropout} must be in [0, 1)")
+        for name, stage in stages.items():
+            if stage.channels < 4 or stage.channels % 4 or stage.blocks < 1:
+                raise ConfigError(
+                    f"model.stages.{name}: channels={stage.channels} must be a multiple of 4, the bottleneck's width, "
+                    f"and blocks={stage.blocks} at least 1"
+                )
         (conv1,) = kernels["conv1"]
         self.stem = nn.Sequential()
         self.stem.add_module(
@@ -213,6 +221,8 @@ class VideoResNet(nn.Module):
 
 def _triple(values: Sequence[int]) -> tuple[int, int, int]:
     """Any sequence of three, such as a list of a YAML -> what the layers of PyTorch take."""
+    if len(values) != 3 or min(values) < 0:
+        raise ConfigError(f"model.stem: {list(values)} must be three numbers, of time, height and width")
     time, height, width = values
     return time, height, width
 

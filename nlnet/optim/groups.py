@@ -1,10 +1,13 @@
 """Which parameters decay, and how the learning rate follows the batch."""
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from nlnet.errors import ConfigError
 
 
 def parameter_groups(model: nn.Module, *, weight_decay: float, norm_weight_decay: float = 0.0) -> list[dict[str, Any]]:
@@ -35,7 +38,24 @@ def sgd(
     Args:
         batch_size: clips of one step, over all processes.
         lr: learning rate at ``reference_batch`` clips; None for ``reference_batch`` takes ``lr`` as it is.
+
+    Raises:
+        ConfigError: a number out of its range.
     """
+    if lr < 0 or not math.isfinite(lr):
+        raise ConfigError(f"optim.lr={lr} must be a number of at least 0, such as 0.01")
+    if not 0 <= momentum < 1:
+        raise ConfigError(f"optim.momentum={momentum} must be in [0, 1), such as 0.9")
+    if nesterov and momentum == 0:
+        raise ConfigError("optim.nesterov=true needs a momentum: set optim.momentum=0.9, or optim.nesterov=false")
+    for name, decay in (("weight_decay", weight_decay), ("norm_weight_decay", norm_weight_decay)):
+        if decay < 0 or not math.isfinite(decay):
+            raise ConfigError(f"optim.{name}={decay} must be a number of at least 0, such as 0.0001")
+    if reference_batch is not None and reference_batch < 1:
+        raise ConfigError(
+            f"optim.reference_batch={reference_batch} is the number of clips that optim.lr is for, at least 1; null "
+            "takes optim.lr as it is"
+        )
     return torch.optim.SGD(
         parameter_groups(model, weight_decay=weight_decay, norm_weight_decay=norm_weight_decay),
         lr=lr if reference_batch is None else lr * batch_size / reference_batch,

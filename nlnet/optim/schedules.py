@@ -39,7 +39,12 @@ class Step:
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(self.milestones) or not all(0 < m < 1 for m in self.milestones):
-            raise ConfigError(f"schedule.milestones are rising fractions of the run, not {list(self.milestones)}")
+            raise ConfigError(
+                f"schedule.milestones are rising fractions of the run (their epochs / trainer.epochs), not "
+                f"{list(self.milestones)}"
+            )
+        if self.gamma < 0:
+            raise ConfigError(f"schedule.gamma={self.gamma} must be at least 0, such as 0.1")
         _check_warmup(self.warmup)
 
     def __call__(self, progress: float) -> float:

@@ -1,6 +1,6 @@
 """A Slurm of one machine for tests: munge, slurmctld and slurmd in a folder of their own, started and stopped here.
 
-By hand: ``python -m tests.launch.cluster FOLDER`` starts one and says which variables point to it, until Ctrl-C.
+By hand: ``python -m tests.launch.cluster`` starts one and says which variables point to it, until Ctrl-C.
 """
 
 import os
@@ -9,9 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,10 +63,14 @@ def missing() -> str:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[dict[str, str]]:
+def cluster() -> Iterator[dict[str, str]]:
     """Starts Slurm; gives the environment variables with which its commands find it; ends it with all its jobs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # munge wants no folder that others can write into
+    with tempfile.TemporaryDirectory(prefix="nlnet-slurm-") as folder:
+        Path(folder).chmod(0o755)  # munge's socket must be in reach of everybody
+        yield from _running(Path(folder))
+
+
+def _running(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
     config = folder / "slurm.conf"
@@ -91,8 +95,8 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
                 )
             )
             if command is munged:
-                _wait_until((folder / "munge.socket").exists, "munged does not start", folder)
-        _wait_until(lambda: _ask("sinfo -h -o %t", environment).startswith("idle"), "the node does not come up", folder)
+                _wait_until((folder / "munge.socket").exists, running, folder)
+        _wait_until(lambda: _ask("sinfo -h -o %t", environment).startswith("idle"), running, folder)
         yield environment
     finally:
         _ask("scancel --signal=KILL --full -u root", environment)
@@ -129,16 +133,19 @@ def _ask(command: str, environment: dict[str, str]) -> str:
     return result.stdout
 
 
-def _wait_until(true: object, what: str, folder: Path, *, limit_s: float = 60) -> None:
+def _wait_until(
+    true: Callable[[], bool], daemons: list["subprocess.Popen[bytes]"], folder: Path, *, limit_s: float = 120
+) -> None:
+    """Waits for the daemons; their logs are in the error if one of them ends, or nothing comes of it."""
     deadline = time.monotonic() + limit_s
-    while not true():  # type: ignore[operator]
-        if time.monotonic() > deadline:
+    while not true():
+        if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
             logs = "\n".join(f"{path.name}: {path.read_text()[-2000:]}" for path in sorted(folder.glob("*.out")))
-            raise RuntimeError(f"{what}\n{logs}")
+            raise RuntimeError(f"Slurm does not come up\n{logs}")
         time.sleep(0.1)
 
 
 if __name__ == "__main__":
-    with cluster(Path(sys.argv[1]).resolve()) as variables:
+    with cluster() as variables:
         print(" ".join(f"{name}={value}" for name, value in variables.items()), flush=True)
         signal.pause()

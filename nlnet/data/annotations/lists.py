@@ -88,6 +88,7 @@ def from_lists(
     lists = [read_list(path, root=folder, classes=names, form=form) for path, folder, _ in sources]
     if names is None:
         names = max((videos.classes for videos in lists), key=len)
+        _check_start(lists, form)
     if folders.any_container:
         lists = [
             _found(videos, VideoFiles(folder, key=f"data.annotations.folders.{key}"))
@@ -104,12 +105,23 @@ def from_lists(
     return Annotations(training, validation)
 
 
+def _check_start(lists: Sequence[VideoList], form: ListForm) -> None:
+    """Refuses labels from 1, where no file names the classes."""
+    labels = [video.label for videos in lists for video in videos.videos]
+    if not any(label == 0 or (isinstance(label, tuple) and 0 in label) for label in labels):
+        where = _line_of(lists[0].source, lists[0].videos[0].name, form)
+        raise DataError(
+            f"{where}: no video of the two lists has label 0; labels start at 0: subtract what all have too much, or "
+            "name the classes in a file: data.annotations.classes=classes.txt"
+        )
+
+
 def read_list(path: str, *, root: str, classes: Sequence[str] | None = None, form: ListForm = PLAIN) -> VideoList:
     """One list file: lines ``path label``, or CSV or TSV with a header that has the columns path and label.
 
-    In the first form the label is what follows the last space, so paths may contain spaces; a number of frames in front
-    of it is skipped (``ListForm``). The label is a number, or one of ``classes``. Empty lines are skipped; relative
-    paths start from ``root``. DataError names file and line.
+    In the first form the label is what follows the last space, so paths may contain spaces, and may be in quotes; a
+    number of frames in front of the label is skipped (``ListForm``). The label is a number, or one of ``classes``.
+    Empty lines are skipped; relative paths start from ``root``. DataError names file and line.
     """
     names = None if classes is None else tuple(classes)
     entries = list(iterate_list(path, root=root, form=form))
@@ -173,11 +185,14 @@ def _plain_entry(path: str, number: int, line: str, *, form: ListForm, frames: b
     parts = line.strip().rsplit(form.separator, 2 if frames else 1)
     if frames and (len(parts) != 3 or not parts[1].strip().isdecimal()):
         raise DataError(f"{path}:{number}: not 'path frames label' but {line.strip()!r}")
-    if len(parts) < 2:
+    if len(parts) < 2 or (form.separator is None and "," in parts[-1]):  # it would be taken for part of the label
         raise DataError(
             f"{path}:{number}: no label in {line.strip()!r}; write 'path label', or a first line 'path,label' for CSV"
         )
-    return Entry(number, parts[0].strip(), parts[-1].strip())
+    name = parts[0].strip()
+    if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
+        name = name[1:-1]
+    return Entry(number, name, parts[-1].strip())
 
 
 def _divide_labels(line: str, separator: str | None) -> tuple[str, str]:
