@@ -1,13 +1,18 @@
 """What only a GPU can show. Skipped without one."""
 
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing
+from torch import Tensor, nn
 
 from nlnet import ops
 from nlnet.cli import run
+from nlnet.models import batch_norm
 from nlnet.models.non_local import NonLocalBlock, Output
 from nlnet.models.pairwise import Concatenation, DotProduct, EmbeddedGaussian, Gaussian, Pairwise
 
@@ -39,3 +44,38 @@ def test_training_on_the_gpu(small: list[str], tmp_path: Path, precision: str) -
     assert run("train", [*options, "name=gpu", "workers=2"]) == 0
     results = json.loads((tmp_path / "gpu" / "s0" / "eval" / "1x1" / "results.json").read_text())
     assert results["top1"] > 0.8
+
+
+def normalise_share(rank: int, port: int, folder: str) -> None:
+    """One of two processes: its half of a batch through synchronised batch norm, forward and backward."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)  # NCCL wants a GPU for each process
+    torch.manual_seed(0)
+    batch_NCTHW = torch.randn(6, 4, 2, 5, 5) * 2 + 1
+    share = batch_NCTHW[:2] if rank == 0 else batch_NCTHW[2:]  # of different sizes, which must count by size
+    model = batch_norm.synchronised(nn.Sequential(nn.BatchNorm3d(4)).cuda())
+    assert isinstance(model[0], nn.SyncBatchNorm)  # type: ignore[index]
+    x = share.cuda().requires_grad_()
+    y = model(x)
+    y.pow(3).sum().backward()
+    result = {"y": y.detach().cpu(), "dx": x.grad.cpu(), **{k: v.cpu() for k, v in model.state_dict().items()}}  # type: ignore[union-attr]
+    torch.save(result, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_synchronised_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(normalise_share, (port, str(tmp_path)), nprocs=2)
+    found: list[dict[str, Tensor]] = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    torch.manual_seed(0)
+    x = (torch.randn(6, 4, 2, 5, 5) * 2 + 1).requires_grad_()
+    reference = nn.Sequential(nn.BatchNorm3d(4))
+    y = reference(x)
+    y.pow(3).sum().backward()
+    torch.testing.assert_close(torch.cat([each["y"] for each in found]), y.detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.cat([each["dx"] for each in found]), x.grad, rtol=1e-3, atol=1e-3)
+    for name, expected in reference.state_dict().items():
+        for each in found:
+            torch.testing.assert_close(each[name], expected, rtol=1e-4, atol=1e-5)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +94,34 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     whole, resumed = final_weights(home / "runs" / "whole" / "s0"), final_weights(home / "runs" / name / "s0")
     for key, tensor in whole.items():
         assert torch.equal(tensor, resumed[key]), key
+
+
+def test_two_nodes_train_as_two_processes_of_one(two_processes: tuple[Path, list[str]]) -> None:
+    """Each "node" is an agent of torchrun with a process of its own; they meet at an address, as machines do."""
+    home, options = two_processes
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=two", "--local-addr=127.0.0.1"]
+    tool = str(Path(__file__).parents[1] / "tools" / "train.py")
+    nodes = [
+        subprocess.Popen(
+            [*command, tool, *options, "name=nodes"],
+            cwd=home,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [node.communicate(timeout=240)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], "\n".join(said)
+    assert sum("validation at epoch" in text for text in said) == 1, "one process of all speaks"
+    whole, of_nodes = final_weights(home / "runs" / "whole" / "s0"), final_weights(home / "runs" / "nodes" / "s0")
+    for key, tensor in whole.items():
+        assert torch.equal(tensor, of_nodes[key]), key
 
 
 @pytest.mark.parametrize("processes", [2, 3])

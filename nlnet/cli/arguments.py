@@ -5,8 +5,6 @@ import re
 from difflib import get_close_matches
 from typing import NoReturn
 
-from nlnet.config.compose import all_keys, compose
-from nlnet.config.schema import nearest
 from nlnet.errors import ConfigError
 
 
@@ -29,6 +27,9 @@ class Parser(argparse.ArgumentParser):
         text = f"{option}: no such option"
         if near := get_close_matches(option, known, n=1, cutoff=0.75):
             return f"{text}; did you mean '{near[0]}'?"
+        from nlnet.config.compose import all_keys, compose
+        from nlnet.config.schema import nearest
+
         if any(action.dest == "overrides" for action in self._actions):
             keys = all_keys(compose("train", []))
             text += (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from nlnet.cli.arguments import Parser
 from nlnet.config.compose import build, compose
 from nlnet.config.compose import check as check_config
 from nlnet.config.evaluation import build_annotations
@@ -26,7 +27,6 @@ from nlnet.errors import ConfigError, DataError
 from nlnet.report.contact_sheet import contact_sheet
 from nlnet.report.data_plots import plot_statistics
 
-Parser = argparse.ArgumentParser
 Options = argparse.Namespace
 
 

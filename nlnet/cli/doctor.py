@@ -1,13 +1,13 @@
 """``nlnet doctor``: what a report of a problem needs: versions, devices, limits, a decode and an all-reduce probe."""
 
-import argparse
 from collections.abc import Sequence
 
+from nlnet.cli.arguments import Parser
 from nlnet.doctor import as_json, examine
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="nlnet doctor", description=__doc__)
+    parser = Parser(prog="nlnet doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
     findings = []

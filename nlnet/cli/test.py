@@ -20,6 +20,7 @@ from nlnet.config.evaluation import (
     select_validation,
 )
 from nlnet.config.models import load_model
+from nlnet.config.preflight import check_views
 from nlnet.errors import ConfigError
 from nlnet.report.page import write_run_report
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     stored.data.prepare = None
     config = override_stored(stored, options.overrides, config_dir=options.config_dir)
     check(config)
+    check_views(trained.config.model, config.data)
     device = distributed.device(config.device)
     with distributed.process_group(device):
         evaluation = build_evaluation(

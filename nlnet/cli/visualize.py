@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nlnet.cli.arguments import Parser
 from nlnet.config.models import TrainedModel, load_model
 from nlnet.errors import ConfigError
 from nlnet.models.looking import Attention, Grid, Look, Statistics, class_activation
@@ -51,9 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nlnet visualize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="nlnet visualize", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="a run folder (its newest checkpoint) or a .pt file")
     parser.add_argument("video")
     parser.add_argument("--block", action="append", metavar="NAME", help="such as res4.nl5; all by default")

@@ -4,7 +4,7 @@ The network is built on PyTorch's meta device, which has shapes but no numbers, 
 going to get. So combinations are checked by the code that would meet them, whatever network it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,28 +178,49 @@ def _check_init(config: DictConfig) -> None:
         )
 
 
+def check_views(model: DictConfig, data: DictConfig, *, names: Sequence[str] = ("views",)) -> None:
+    """Shows a network, built without numbers, the clips of a test.
+
+    Args:
+        model, data: the nodes of a config.
+        names: of the views in ``data``.
+
+    Raises:
+        ConfigError: they do not fit; the message names the layer, and the next larger clip that does.
+    """
+    _try_views(_without_numbers(model), data, names)
+
+
 def _check_network(config: DictConfig) -> None:
     """Builds the network without numbers, and shows it a clip of each shape that it is going to get."""
-    node = config.model.copy()
-    node.init = None  # its weights are no part of this
-    with torch.device("meta"):
-        model, _ = build_model(node, num_classes=2)
+    model = _without_numbers(config.model)
     if config.init.freeze:
         freeze = getattr(model, "freeze", None)
         if freeze is None:
             raise ConfigError(f"init.freeze: {type(model).__name__} cannot freeze parts of itself")
         freeze(list(config.init.freeze))
-    model.eval()
     view = build(config.data.augment)
     _try_clip(model, (view.frames, view.crop, view.crop), model, key="data.augment.crop")
-    for name in ("validation", "views"):
-        views: EvalViews = build(config.data[name])
+    _try_views(model, config.data, ("validation", "views"))
+
+
+def _without_numbers(node: DictConfig) -> nn.Module:
+    node = node.copy()
+    node.init = None  # its weights are no part of this
+    with torch.device("meta"):
+        model, _ = build_model(node, num_classes=2)
+    return model.eval()
+
+
+def _try_views(model: nn.Module, data: DictConfig, names: Sequence[str]) -> None:
+    for name in names:
+        views: EvalViews = build(data[name])
+
+        def scored(clip: Tensor, pooling: Any = views.pooling) -> Tensor:
+            scores: Tensor = model(clip) if pooling is None else pooling(model, clip, Softmax())
+            return scores
+
         for size in dict.fromkeys(each.size for each in views(SOME_VIDEO)):
-
-            def scored(clip: Tensor, pooling: Any = views.pooling) -> Tensor:
-                scores: Tensor = model(clip) if pooling is None else pooling(model, clip, Softmax())
-                return scores
-
             _try_clip(model, (views.frames, *size), scored, key=f"data.{name}.crops")
 
 

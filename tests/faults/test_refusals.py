@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from nlnet.config.preflight import short_videos
+from nlnet.cli import VERBS, run
+from nlnet.config.compose import compose
+from nlnet.config.preflight import check_views, short_videos
 from nlnet.data.annotations import from_folder
 from nlnet.data.decoders.pyav import PyAVDecoder
+from nlnet.errors import ConfigError
 from tests.conftest import write_clip
 from tests.faults import configs, lists
 
@@ -22,6 +25,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wrong_config_is_refused_before_any_work(mutation: configs.Mutation, home: Path) -> None:
     _, refused, said = configs.attempt(mutation, home)
     assert refused, said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_unknown_option_of_any_verb_is_one_line(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(verb, ["--no-such-option"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"nlnet {verb}: ")
+    assert error.count("\n") == 1
+
+
+def test_a_test_that_the_network_cannot_do_is_refused() -> None:
+    config = compose("train", ["data.root=x", "model=c2d_r50", "model/init=scratch"])
+    check_views(config.model, config.data)
+    config.data.views.frames = 1
+    with pytest.raises(
+        ConfigError, match=r"data\.clip\.frames=1: .* layer res2\.pool .*2 frames do: data\.clip\.frames=2"
+    ):
+        check_views(config.model, config.data)
 
 
 def test_a_typo_is_refused_with_the_right_key() -> None:
