@@ -149,12 +149,15 @@ def _check_override(override: str) -> None:
     if not key.strip() or not (equals or key.startswith("~")):
         raise ConfigError(f"'{override}': overrides are written key=value, such as trainer.epochs=5")
     try:
-        OverridesParser.create().parse_override(override)
+        parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise ConfigError(
             f"'{override}': cannot be read ({str(error).splitlines()[0]}); put a value with spaces, brackets or other "
             "special characters into quotes twice: 'key=\"value\"'"
         ) from error
+
+    if parsed.is_sweep_override():
+        raise ConfigError(f"'{override}': one run takes one value; docs/sweeps.md tells how to train several")
 
 
 def group_options(group: str, *, config_dir: str | None = None) -> list[str]:

@@ -17,6 +17,7 @@ from nlnet.config.compose import build
 from nlnet.config.models import build_model, find_checkpoint
 from nlnet.data.annotations import Annotations, VideoList, find_missing
 from nlnet.data.decoders import Decoder, VideoInfo
+from nlnet.data.decoders.cached import CachedDecoder
 from nlnet.data.loader import shares
 from nlnet.data.transforms import EvalViews
 from nlnet.engine.precision import Precision
@@ -127,6 +128,7 @@ def short_videos(videos: VideoList, decoder: Decoder, *, frames: int, stride: in
 
     They are not refused: a clip of them starts again from the beginning.
     """
+    decoder = decoder.decoder if isinstance(decoder, CachedDecoder) else decoder  # which would decode all of a video
     step = max(1, len(videos) // looks)
     seen = short = 0
     for video in videos.videos[::step][:looks]:

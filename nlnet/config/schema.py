@@ -5,7 +5,6 @@ import inspect
 import logging
 import math
 import types
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -148,8 +147,10 @@ def _is_sequence(hint: Any) -> bool:
 
 
 def _is_built(hint: Any) -> bool:
-    origin = get_origin(hint)
-    return origin is Callable or (origin or hint) is typing.Callable or inspect.isclass(hint)
+    """Whether only a node can give it: a function, or a class of nlnet or PyTorch; of others nothing is known."""
+    if (get_origin(hint) or hint) is Callable:
+        return True
+    return inspect.isclass(hint) and hint.__module__.split(".")[0] in ("nlnet", "torch")
 
 
 def _options(hint: Any) -> list[Any]:

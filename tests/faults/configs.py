@@ -224,6 +224,7 @@ LINES = [
     Mutation("no equals sign", ["trainer.epochs", "5"], ["trainer.epochs", "key=value"]),
     Mutation("a space around the equals sign", ["trainer.epochs= 5x y"], ["trainer.epochs"]),
     Mutation("a list that is not closed", ["init.freeze=[res2"], ["init.freeze=[res2", "quote"]),
+    Mutation("several values", ["optim.lr=0.1,0.2"], ["'optim.lr=0.1,0.2'", "one value", "docs/sweeps.md"]),
     Mutation("a key without a value", ["=5"], ["=5", "key=value"]),
     Mutation("a key that is added twice", ["+trainer.epochs=5"], ["trainer.epochs", "without the +"]),
     Mutation(
