@@ -13,7 +13,7 @@ import yaml
 import nlnet
 from nlnet.config.compose import flat
 from nlnet.distributed import world_size
-from nlnet.errors import FolderInUse
+from nlnet.errors import ConfigError, FolderInUse
 
 # Keys that may differ when a run goes on in its folder: where things are and how they are shown, not what is computed.
 FREE = [
