@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nlnet import distributed
 from nlnet.config.compose import build
+from nlnet.config.evaluation import build_decoder
 from nlnet.config.models import build_model, find_checkpoint
 from nlnet.data.annotations import Annotations, VideoList, find_missing
 from nlnet.data.decoders import Decoder, VideoInfo
@@ -48,7 +49,7 @@ def check_run(config: DictConfig, *, processes: int) -> None:
         if not (factor := schedule(progress)) >= 0:
             raise ConfigError(f"schedule: its factor of the learning rate is {factor} at {progress:.0%} of the run")
     build(config.optim)(nn.Linear(1, 1), batch_size=settings.batch_size)
-    build(config.data.decoder)
+    build_decoder(config.data)
     build(config.data.normalize)
     _check_init(config)
     _check_network(config)
