@@ -16,6 +16,7 @@ from unittest import mock
 from nlnet import cli, distributed
 from nlnet.config.compose import check, compose, flat, plain
 from nlnet.errors import ConfigError
+from nlnet.models import batch_norm
 from tests.conftest import SMALL, write_clip
 
 
@@ -307,6 +308,7 @@ def attempt(mutation: Mutation, home: Path) -> tuple[str, bool, str]:
         contextlib.chdir(home),
         contextlib.redirect_stderr(said),
         mock.patch.object(distributed, "world_size", return_value=mutation.processes),
+        mock.patch.object(batch_norm, "world_size", return_value=mutation.processes),
     ):
         try:
             code = cli.main([mutation.verb, *train, *mutation.arguments])
