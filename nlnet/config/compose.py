@@ -173,7 +173,7 @@ def _explain(error: Exception, config: str | None, overrides: Sequence[str], con
         wanted = match[1]
         if "/" in wanted and (options := group_options(wanted.rpartition("/")[0], config_dir=config_dir)):
             group, _, option = wanted.rpartition("/")
-            return f"{group}={option}: no such option; {group} has {', '.join(options)}"
+            return f"{group}={option}: no such option{nearest(option, options)}; {group} has {', '.join(options)}"
         if config is not None:
             others = [override for override in overrides if not override.lstrip("+~").startswith(wanted)]
             known = all_keys(compose(config, others, config_dir=config_dir))

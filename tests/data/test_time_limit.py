@@ -93,7 +93,7 @@ def test_slow_decoding_ends_by_itself(counter_video: CounterVideo, monkeypatch: 
     ended = threading.Event()
 
     def slow(reader: PyAVReader, packet: object) -> list[object]:
-        time.sleep(0.02)
+        time.sleep(0.1)
         try:
             check_time("a")
         except VideoError:
@@ -103,7 +103,7 @@ def test_slow_decoding_ends_by_itself(counter_video: CounterVideo, monkeypatch: 
 
     monkeypatch.setattr(PyAVReader, "_frames_of", slow)
     monkeypatch.setattr(PyAVReader, "_seeks_by_time", lambda reader: False)
-    with LimitedDecoder(PyAVDecoder(), 0.3).open(path) as reader, pytest.raises(VideoError, match="not decoded within"):
+    with LimitedDecoder(PyAVDecoder(), 3).open(path) as reader, pytest.raises(VideoError, match="not decoded within"):
         reader.frames([80])
     assert ended.wait(20) or not any("decoding" in thread.name for thread in threading.enumerate())
 

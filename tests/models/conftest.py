@@ -8,7 +8,7 @@ from torch import nn
 
 from nlnet.models.resnet import Stage, Stem, VideoResNet
 
-BLOCKS = {11: (1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {8: (1, 1), 11: (1, 1, 1), 29: (2, 2, 3, 2), 38: (2, 2, 6, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 def thin_network(depth: int, **options: object) -> VideoResNet:

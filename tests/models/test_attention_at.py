@@ -27,14 +27,14 @@ def test_rows_are_the_weights_of_the_sum(form: type[Pairwise], axes: Axes, subsa
     for group in range(g.shape[0]):  # key m of group k is 1 in channel k·M + m, and 0 elsewhere
         for key in range(g.shape[1]):
             g_GMV[group, key, group * g.shape[1] + key] = 1
-    y_BVN = block._as_clip(block.pairwise(theta, phi, g_GMV), (1, g_GMV.shape[2], FRAMES, HEIGHT, WIDTH))
+    y_RV = block._as_rows(block.pairwise(theta, phi, g_GMV), (1, FRAMES, HEIGHT, WIDTH, CHANNELS))
     positions = [(t, y, column) for t in range(FRAMES) for y in range(HEIGHT) for column in range(WIDTH)]
     rows = block.attention_at(x, positions)
     assert rows.shape == (len(positions), FRAMES, *((1, 2) if block.subsample != "none" else (HEIGHT, WIDTH)))
     # Which key each channel stands for: the sum's channels in the order of the clip.
     order = block._numbers(*rows.shape[1:]).flatten()
     expected = torch.zeros_like(rows).flatten(1)
-    expected[:, order] = y_BVN[0].mT
+    expected[:, order] = y_RV
     torch.testing.assert_close(rows.flatten(1), expected)
 
 
