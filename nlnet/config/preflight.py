@@ -19,6 +19,7 @@ from nlnet.config.models import build_model, find_checkpoint
 from nlnet.data.annotations import Annotations, VideoList, find_missing
 from nlnet.data.decoders import Decoder, VideoInfo
 from nlnet.data.decoders.cached import CachedDecoder
+from nlnet.data.decoders.time_limit import LimitedDecoder
 from nlnet.data.loader import shares
 from nlnet.data.transforms import EvalViews
 from nlnet.engine.precision import Precision
@@ -129,7 +130,7 @@ def short_videos(videos: VideoList, decoder: Decoder, *, frames: int, stride: in
 
     They are not refused: a clip of them starts again from the beginning.
     """
-    decoder = decoder.decoder if isinstance(decoder, CachedDecoder) else decoder  # which would decode all of a video
+    decoder = _without_memory(decoder)
     step = max(1, len(videos) // looks)
     seen = short = 0
     for video in videos.videos[::step][:looks]:
@@ -146,6 +147,13 @@ def short_videos(videos: VideoList, decoder: Decoder, *, frames: int, stride: in
         f"warning: {short / seen:.0%} of the training videos{looked} are shorter than a clip of {frames} frames, "
         f"{stride} apart, and repeat from their beginning; a shorter clip is data.clip.frames=… or data.clip.stride=…"
     )
+
+
+def _without_memory(decoder: Decoder) -> Decoder:
+    """The decoder without ``CachedDecoder``, which would decode the whole video when it is opened."""
+    if isinstance(decoder, LimitedDecoder):
+        return LimitedDecoder(_without_memory(decoder.decoder), decoder.seconds)
+    return decoder.decoder if isinstance(decoder, CachedDecoder) else decoder
 
 
 def missing_classes(annotations: Annotations) -> str | None:

@@ -8,7 +8,9 @@ from nlnet.cli import VERBS, run
 from nlnet.config.compose import compose
 from nlnet.config.preflight import check_views, short_videos
 from nlnet.data.annotations import from_folder
+from nlnet.data.decoders.cached import CachedDecoder
 from nlnet.data.decoders.pyav import PyAVDecoder
+from nlnet.data.decoders.time_limit import LimitedDecoder
 from nlnet.errors import ConfigError
 from tests.conftest import write_clip
 from tests.faults import configs, lists
@@ -78,3 +80,6 @@ def test_short_videos_are_a_warning_with_their_share(tmp_path: Path) -> None:
     assert f"warning: {kept / readable:.0%} of the training videos" in warning
     assert "data.clip" in warning
     assert short_videos(videos, PyAVDecoder(), frames=2, stride=3) is None
+    remembering = CachedDecoder(PyAVDecoder())
+    assert short_videos(videos, LimitedDecoder(remembering, 60), frames=4, stride=3) == warning
+    assert not remembering._videos, "no video is decoded for it"

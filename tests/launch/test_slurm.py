@@ -32,7 +32,7 @@ def slurm() -> Iterator[dict[str, str]]:
 def whole(tmp_path_factory: pytest.TempPathFactory, class_folder: Path) -> tuple[Path, list[str]]:
     """A folder with a run at two processes that nothing interrupted, and its overrides."""
     home = tmp_path_factory.mktemp("home")
-    options = [*SMALL, f"data.root={class_folder}", "trainer.epochs=24", "trainer.checkpoint_every=0.5"]
+    options = [*SMALL, f"data.root={class_folder}", "trainer.epochs=24", "trainer.checkpoint_every=2"]
     options += ["trainer.validate_every=24", "trainer.log_every=20"]
     result = run_nlnet("train", *options, "name=whole", cwd=home, processes=2)
     assert result.returncode == 0, result.stderr
@@ -75,7 +75,7 @@ def check_same(one: Path, other: Path) -> None:
         assert torch.equal(tensor, found[name]), name
 
 
-@pytest.mark.parametrize("how", ["scontrol requeue"])
+@pytest.mark.parametrize("how", ["scancel --signal=USR1", "scontrol requeue"])
 def test_a_job_that_is_taken_away_goes_back_into_the_queue_and_on(
     how: str, slurm: dict[str, str], whole: tuple[Path, list[str]]
 ) -> None:
