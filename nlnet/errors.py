@@ -30,6 +30,10 @@ class ExportError(NlnetError):
     """An exported file that does not compute what the network computes. The message names the file."""
 
 
+class OutOfMemory(NlnetError):
+    """Memory ran out. The message names the options that need less."""
+
+
 class Diverged(NlnetError):
     """The loss or its gradient is no longer a finite number."""
 

@@ -11,6 +11,8 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from nlnet import ops
+from nlnet.benchmark.memory import compare
+from nlnet.benchmark.networks import Network
 from nlnet.cli import run
 from nlnet.models import batch_norm
 from nlnet.models.non_local import NonLocalBlock, Output
@@ -79,3 +81,30 @@ def test_synchronised_batch_norm_is_that_of_the_whole_batch(tmp_path: Path) -> N
     for name, expected in reference.state_dict().items():
         for each in found:
             torch.testing.assert_close(each[name], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", ["8", "16", "32"])
+def test_benchmarks_of_training_steps(tmp_path: Path, batch: str) -> None:
+    """Against the textbook's network under the same autocast; docs/performance.md says where the figures go."""
+    path = tmp_path / "found.json"
+    options = ["--task", "train", "--precision", "bf16", "--batch", batch, "--device", "cuda", "--json", str(path)]
+    assert run("benchmark", ["model", "model=i3d_r50", "model/placement=five", *options]) == 0
+    (record,) = json.loads(path.read_text())["records"]
+    assert 0 < record["macs_per_second"] < record["matrix_rate"]
+    assert len(record["ratio"]) == 5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_estimates_of_memory(precision: str) -> None:
+    found = compare(
+        Network(("model=c2d_r50",)), batch=8, precision=precision, device=torch.device("cuda"), measure=True
+    )
+    assert found["measured"] > 1e9
+    assert found["estimate"] == pytest.approx(found["measured"], rel=0.15)
+
+
+def test_compiled_training(small: list[str], tmp_path: Path) -> None:
+    options = [*small, "device=cuda", "trainer.compile=true", "trainer.precision=bf16", f"runs={tmp_path}"]
+    assert run("train", [*options, "name=compiled"]) == 0
+    results = json.loads((tmp_path / "compiled" / "s0" / "eval" / "1x1" / "results.json").read_text())
+    assert results["top1"] > 0.8

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from nlnet.benchmark.memory import peak_memory
 from nlnet.benchmark.networks import add_run_options, device_of, positive
+from nlnet.benchmark.peaks import peak_memory
 from nlnet.benchmark.reports import Report
 from nlnet.benchmark.textbook import TextbookBlock, broadcast_concatenation
 from nlnet.benchmark.timing import Ratio, Step, Timing, interleaved
@@ -137,6 +137,12 @@ def make_step(form: str, place: Place, whose: Whose, *, precision: Name, device:
     return step
 
 
+def growth(form: str, place: Place, whose: Whose, *, precision: Name, device: torch.device) -> int:
+    """Bytes that two steps take over the block and its input, in a process of their own."""
+    make = partial(make_step, form, place, whose, precision=precision, device=str(device))
+    return peak_memory(make, steps=2, device=device).growth
+
+
 def measure(
     form: str,
     place: Place,
@@ -160,7 +166,7 @@ def measure(
         )
     who: list[Whose] = ["ours", *([against] if against else [])]
     make = {whose: partial(make_step, form, place, whose, precision=precision, device=str(device)) for whose in who}
-    peaks = {whose: peak_memory(make[whose], steps=2, device=device) for whose in who} if memory else {}
+    memories = {whose: growth(form, place, whose, precision=precision, device=device) for whose in who if memory}
     timings = interleaved({whose: make[whose]() for whose in who}, turns=turns, device=device)
     return {
         "form": form,
@@ -170,7 +176,7 @@ def measure(
         "precision": precision,
         "against": against,
         "seconds": {whose: list(timing.seconds) for whose, timing in timings.items()},
-        "memory": {whose: peak.growth for whose, peak in peaks.items()},
+        "memory": memories,
         "ratio": list(timings[against].ratio(timings["ours"]).values) if against else None,
     }
 

@@ -1,85 +1,109 @@
-"""Peak memory, measured in a fresh process for each configuration, so that none inherits another's heap."""
+"""Peak memory of training by precision and batch: the estimate of nlnet train, and what a process really takes."""
 
-import multiprocessing
-import sys
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from pathlib import Path
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
-from nlnet.benchmark.timing import Step
+from nlnet.benchmark import peaks
+from nlnet.benchmark.networks import (
+    Network,
+    add_network_options,
+    device_of,
+    make_step,
+    network_of,
+    positive,
+    precisions,
+    sequence_text,
+)
+from nlnet.benchmark.peaks import in_fresh_process
+from nlnet.benchmark.reports import Report
+from nlnet.config.compose import build
+from nlnet.engine.memory import estimate
+from nlnet.engine.precision import Name, Precision
+from nlnet.report.tables import Cell, Column, Table
+
+COLUMNS = (
+    Column("network"),
+    Column("clip"),
+    Column("clips"),
+    Column("precision"),
+    Column("estimate", "MiB", 0),
+    Column("measured", "MiB", 0),
+    Column("estimate is off by", "%", 0, signed=True),
+)
 
 
-@dataclass(frozen=True)
-class Peak:
-    """Bytes: held when all was built, and at the highest point of the steps.
-
-    Of the whole process on a CPU (resident memory); of the tensors on a GPU.
-    """
-
-    before: int
-    highest: int
-
-    @property
-    def growth(self) -> int:
-        return self.highest - self.before
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_network_options(parser)
+    parser.add_argument("--batch", type=positive, nargs="+", default=[1], help="clips of a micro-batch: some numbers")
+    parser.add_argument("--precision", type=precisions, default=("fp32",), help="fp32 (default), bf16, or fp32,bf16")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--measure", action="store_true", help="run two steps of each in a process of its own")
 
 
-def peak_memory(make: Callable[[], Step], *, steps: int, device: torch.device, threads: int | None = None) -> Peak:
-    """The peak of ``steps`` steps of what ``make`` builds, in a process of its own.
-
-    Args:
-        make: builds everything there and gives one step; it must be picklable: a function of a module, or a
-            ``functools.partial`` of one.
-        device: whose memory.
-        threads: of the process; by default as many as here.
-
-    Raises:
-        MemoryError: the process was killed, as Linux does when memory runs out.
-    """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        try:
-            return pool.submit(_measure, make, steps, device, threads or torch.get_num_threads()).result()
-        except BrokenProcessPool as error:
-            raise MemoryError("the process that measured peak memory was killed; was there enough memory?") from error
+def run(options: argparse.Namespace) -> Report:
+    """One row for each precision and batch."""
+    network, device = network_of(options), device_of(options)
+    records = [
+        compare(network, batch=batch, precision=precision, device=device, measure=options.measure)
+        for precision in options.precision
+        for batch in options.batch
+    ]
+    what = "of all tensors on the GPU" if device.type == "cuda" else "of the training process"
+    return Report([("", Table(COLUMNS, [row(record) for record in records]))], [f"Peaks {what}."], records)
 
 
-def _measure(make: Callable[[], Step], steps: int, device: torch.device, threads: int) -> Peak:
-    torch.set_num_threads(threads)
-    step = make()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+def compare(network: Network, *, batch: int, precision: Name, device: torch.device, measure: bool) -> dict[str, Any]:
+    """Estimate and measurement of one configuration, as plain data; bytes."""
+    configuration = (network, batch, precision, str(device))
+    if measure:
+        estimated, measured = in_fresh_process(_both, *configuration, torch.get_num_threads())
     else:
-        before = resident()
-    for _ in range(steps):
-        step()
-    return Peak(before, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else highest_resident())
+        estimated, measured = estimate_of(*configuration), None
+    return {
+        "network": list(network.overrides),
+        "clip": list(network.clip),
+        "batch": batch,
+        "precision": precision,
+        "estimate": estimated,
+        "measured": measured,
+    }
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory now; its peak so far where the system does not tell."""
-    return _status("VmRSS") or highest_resident()
+def _both(network: Network, batch: int, precision: Name, device: str, threads: int) -> tuple[int, int]:
+    """The estimate and what two steps take then, in this process, which should be a new one."""
+    estimated = estimate_of(network, batch, precision, device)
+    step = partial(make_step, network, "ours", "train", batch=batch, precision=precision, device=device)
+    return estimated, peaks.measure(step, 2, torch.device(device), threads).highest
 
 
-def highest_resident() -> int:
-    """The most bytes of this process that ever were in memory."""
-    # Linux' getrusage would not do: its peak survives exec, so that a child has that of the process that started it.
-    if known := _status("VmHWM"):
-        return known
-    import resource  # Windows has none
+def estimate_of(network: Network, batch: int, precision: Name, device: str) -> int:
+    """Bytes that this process will take for a step, or its GPU, without running one."""
+    config = network.config
+    model = network.model(device).to(memory_format=torch.channels_last_3d)
+    return estimate(
+        model,
+        network.optimizer(model),
+        clips=(batch, *network.clip),
+        classes=network.classes,
+        to_input=build(config.data.normalize),
+        loss=build(config.trainer).loss,
+        precision=Precision(precision, torch.device(device)),
+    )
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-
-def _status(name: str) -> int:
-    """A size of /proc/self/status in bytes; 0 where there is no such file."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
+def row(record: dict[str, Any]) -> Sequence[Cell]:
+    """A record as a row of COLUMNS."""
+    estimated, measured = record["estimate"], record["measured"]
+    return (
+        " ".join(record["network"]) or "the default",
+        sequence_text(record["clip"]),
+        record["batch"],
+        record["precision"],
+        estimated / 2**20,
+        measured / 2**20 if measured else None,
+        100 * (estimated / measured - 1) if measured else None,
+    )

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import torch
 
 from nlnet.benchmark.machine import matrix_rate
-from nlnet.benchmark.memory import peak_memory
 from nlnet.benchmark.networks import (
     Network,
     Task,
@@ -21,12 +20,15 @@ from nlnet.benchmark.networks import (
     network_of,
     sequence_text,
 )
+from nlnet.benchmark.peaks import peak_memory
 from nlnet.benchmark.reports import Report
 from nlnet.benchmark.timing import Ratio, Timing, interleaved
 from nlnet.engine.precision import Name
 from nlnet.models import cost
 from nlnet.report.tables import Cell, Column, Table
 
+TASKS: tuple[Task, ...] = get_args(Task)
+PRECISIONS: tuple[Name, ...] = ("fp32", "bf16")
 FORWARD_PASSES = {"inference": 1, "train": 3}  # a backward pass computes twice what a forward pass does
 COLUMNS = (
     Column("task"),
@@ -44,7 +46,7 @@ COLUMNS = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_network_options(parser)
     add_run_options(parser, turns=5)
-    parser.add_argument("--task", choices=get_args(Task), help="train or inference alone; both by default")
+    parser.add_argument("--task", choices=TASKS, help="train or inference alone; both by default")
     parser.add_argument("--alone", action="store_true", help="without the textbook network, which takes its time")
     parser.add_argument("--no-memory", action="store_true", help="times only; memory takes a process for each cell")
 
@@ -53,9 +55,20 @@ def run(options: argparse.Namespace) -> Report:
     """One row for each task and precision."""
     network, device = network_of(options), device_of(options)
     who: list[Whose] = ["ours"] if options.alone else ["ours", "textbook"]
-    tasks: Sequence[Task] = [options.task] if options.task else list(get_args(Task))
+    tasks: Sequence[Task] = [options.task] if options.task else TASKS
     records = [
-        measure(network, task, precision, who, options, device) for task in tasks for precision in options.precision
+        measure(
+            network,
+            task,
+            precision,
+            who,
+            batch=options.batch,
+            device=device,
+            turns=options.turns,
+            memory=not options.no_memory,
+        )
+        for task in tasks
+        for precision in options.precision
     ]
     title = f"{' '.join(options.overrides) or 'the default network'} · {options.batch} clips of " + sequence_text(
         network.clip
@@ -76,22 +89,25 @@ def measure(
     task: Task,
     precision: Name,
     who: Sequence[Whose],
-    options: argparse.Namespace,
+    *,
+    batch: int,
     device: torch.device,
+    turns: int,
+    memory: bool = True,
 ) -> dict[str, Any]:
     """Times and peaks of one task in one precision, as plain data."""
     make = {
-        whose: partial(make_step, network, whose, task, batch=options.batch, precision=precision, device=str(device))
+        whose: partial(make_step, network, whose, task, batch=batch, precision=precision, device=str(device))
         for whose in who
     }
-    peaks = {} if options.no_memory else {whose: peak_memory(make[whose], steps=2, device=device) for whose in who}
-    timings = interleaved({whose: make[whose]() for whose in who}, turns=options.turns, device=device)
-    macs = cost.multiply_adds(network.model("meta"), network.clip) * options.batch * FORWARD_PASSES[task]
+    peaks = {whose: peak_memory(make[whose], steps=2, device=device) for whose in who} if memory else {}
+    timings = interleaved({whose: make[whose]() for whose in who}, turns=turns, device=device)
+    macs = cost.multiply_adds(network.model("meta"), network.clip) * batch * FORWARD_PASSES[task]
     rate = macs / timings["ours"].median
     return {
         "network": list(network.overrides),
         "clip": list(network.clip),
-        "batch": options.batch,
+        "batch": batch,
         "task": task,
         "precision": precision,
         "seconds": {whose: list(timing.seconds) for whose, timing in timings.items()},

@@ -16,6 +16,8 @@ from nlnet.config.compose import build, check, compose
 from nlnet.config.models import build_model
 from nlnet.engine.precision import Name, Precision
 from nlnet.errors import ConfigError
+from nlnet.models.inference import for_inference
+from nlnet.models.recompute import recomputed
 
 Whose = Literal["ours", "textbook"]
 Task = Literal["train", "inference"]
@@ -65,8 +67,7 @@ class Network:
             with torch.device("meta"):
                 return build_model(config.model, num_classes=self.classes)[0]
         model, _ = build_model(config.model, num_classes=self.classes)
-        batch_norm: nn.Module = build(config.batch_norm)(model.to(device))
-        return batch_norm
+        return recomputed(build(config.batch_norm)(model.to(device)), config.trainer.recompute)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Of the config, with learning rate 0: all its arithmetic, and weights that stay as they are."""
@@ -90,7 +91,8 @@ def make_step(network: Network, whose: Whose, task: Task, *, batch: int, precisi
         clips = clips.contiguous()
     if task == "train":
         return _training_step(model.train(), network.optimizer(model), clips, network.classes, Precision(precision, on))
-    return _inference_step(model.eval(), clips, Precision(precision, on))
+    folded = for_inference(model.eval())  # as evaluation runs it; the textbook's stays as it is
+    return _inference_step(folded, clips, Precision(precision, on))
 
 
 def _training_step(

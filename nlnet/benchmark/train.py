@@ -8,11 +8,11 @@ import torch
 
 from nlnet import distributed
 from nlnet.benchmark.machine import matrix_rate
-from nlnet.benchmark.memory import highest_resident
 from nlnet.benchmark.model import FORWARD_PASSES
 from nlnet.benchmark.networks import dtype_of, positive, sequence_text
 from nlnet.benchmark.reports import Report
 from nlnet.config import TrainJob, build_train, compose
+from nlnet.engine.memory import highest_resident
 from nlnet.engine.meter import Meter
 from nlnet.engine.trainer import Batch, Trainer
 from nlnet.models import cost
@@ -47,8 +47,7 @@ def run(options: argparse.Namespace) -> Report:
 
 def _turns(job: TrainJob, options: argparse.Namespace, device: torch.device) -> Report:
     trainer = job.trainer
-    trainer.replica = distributed.replicate(job.model, device)
-    job.model.train()
+    trainer.start()
     steps = options.warm_up + options.turns * options.steps
     batches = iter(trainer.data.batches(0, steps))
     _run(trainer, batches, options.warm_up)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from nlnet import distributed
-from nlnet.benchmark.memory import highest_resident
+from nlnet.benchmark.plan import plan
 from nlnet.cli.arguments import Parser
 from nlnet.config import TrainJob, build_train, compose
 from nlnet.config.compose import check
@@ -19,6 +20,7 @@ from nlnet.config.train import run_folder
 from nlnet.data.annotations import VideoList
 from nlnet.data.loader import change_pixels, collate
 from nlnet.engine.faults import Watch, write_stacks
+from nlnet.engine.memory import ADVICE, available, highest_resident, out_of_memory_explained
 from nlnet.engine.predictions import headline
 from nlnet.errors import FolderInUse, NlnetError, Preempted, message_of
 from nlnet.models import cost
@@ -31,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="nlnet train", description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config overrides, group=option too")
     parser.add_argument("--config-dir", help="a folder of your own YAMLs (also looked for: ./configs)")
+    parser.add_argument("--plan", action="store_true", help="say what the run needs of memory and time, and stop")
     parser.add_argument("--cfg", choices=["job"], help="print the composed config and stop")
     options = parser.parse_intermixed_args(arguments)
     config = compose("train", options.overrides, config_dir=options.config_dir)
@@ -38,6 +41,9 @@ def main(arguments: Sequence[str]) -> int:
         print(OmegaConf.to_yaml(config), end="")
         return 0
     check(config)
+    if options.plan:
+        print(say_plan(config))
+        return 0
     group = distributed.process_group(distributed.device(config.device), timeout_s=config.start_timeout)
     with group, start_of(config) as (status, watch):
         job = build_train(config, status=status, watch=watch)
@@ -47,12 +53,27 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def say_plan(config: DictConfig) -> str:
+    """What a run of this config would need, from a probe in one process; no run folder is made.
+
+    Returns:
+        A line on memory and one on time.
+    """
+    with tempfile.TemporaryDirectory(prefix="nlnet-plan-") as folder:
+        config.runs = folder
+        job = build_train(config)
+        memory = memory_line(job)
+        with out_of_memory_explained(job.trainer.device):
+            return f"{memory}\n{plan(job).line()}"
+
+
 def train(job: TrainJob) -> None:
     """Trains, and tests the final weights with the chosen views."""
     _say_costs(job)
     if distributed.is_main():
         _write_contact_sheet(job)
-    job.trainer.fit()
+    with out_of_memory_explained(job.trainer.device):
+        job.trainer.fit()
     _add_peak_memory(job)
     folder = job.folder / "eval" / job.test.views.name
     predictions = job.test(job.model)
@@ -120,6 +141,7 @@ def _say_costs(job: TrainJob) -> None:
     costs = cost.total(job.model, (clip.frames, clip.crop, clip.crop))
     job.log.line(costs.line())
     if distributed.is_main():
+        job.log.line(memory_line(job))
         (job.folder / "costs.json").write_text(json.dumps(costs.record()) + "\n", encoding="utf-8")
         (job.folder / "classes.txt").write_text("".join(f"{name}\n" for name in job.test.videos.classes))
 
@@ -133,6 +155,17 @@ def _add_peak_memory(job: TrainJob) -> None:
         on_gpu = device.type == "cuda"
         costs["peak_memory"] = torch.cuda.max_memory_allocated(device) if on_gpu else highest_resident()
         path.write_text(json.dumps(costs) + "\n", encoding="utf-8")
+
+
+def memory_line(job: TrainJob) -> str:
+    """What a training step will take, and what helps where that is more than there is."""
+    needed, free = job.peak_memory(), available(job.trainer.device)
+    line = f"peak memory of training about {needed / 2**30:.1f} GiB"
+    if free is not None:
+        line += f" of {free / 2**30:.1f} GiB that are free"
+        if needed > free:
+            line += f": this may not fit. {ADVICE}"
+    return line
 
 
 def _write_contact_sheet(job: TrainJob, *, num_clips: int = 6) -> None:

@@ -40,6 +40,8 @@ FREE = [
     "data.max_seconds_per_video",
     "data.decoder.index_bytes",
     "data.decoder.index_folder",
+    "trainer.compile",
+    "trainer.recompute",
     "trainer.log_every",
     "trainer.validate_every",
     "trainer.checkpoint_every",

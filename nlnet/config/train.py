@@ -25,9 +25,11 @@ from nlnet.engine.averaging import weights_of
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.faults import Watch
+from nlnet.engine.memory import estimate
 from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
 from nlnet.errors import CheckpointError
 from nlnet.loggers import RunLog
+from nlnet.models.recompute import recomputed
 from nlnet.status import RunStatus
 from nlnet.weights.transfer import transfer
 
@@ -38,10 +40,30 @@ class TrainJob:
 
     folder: Path
     trainer: Trainer
+    validation: Evaluation
     test: Evaluation
     model: nn.Module
     clips: TrainClips
     log: RunLog
+
+    @property
+    def micro_batch(self) -> int:
+        """Clips that a process computes at a time."""
+        settings = self.trainer.settings
+        return max(1, settings.batch_size // settings.accumulate // distributed.world_size())
+
+    def peak_memory(self) -> int:
+        """The estimate of ``nlnet.engine.memory``, in bytes; before the first step."""
+        view, trainer = self.clips.view, self.trainer
+        return estimate(
+            self.model,
+            trainer.optimizer,
+            clips=(self.micro_batch, view.frames, view.crop, view.crop),
+            classes=len(self.clips.videos.classes),
+            to_input=trainer.data.to_input,
+            loss=trainer.settings.loss,
+            precision=trainer.precision,
+        )
 
 
 def run_folder(config: DictConfig) -> Path:
@@ -86,7 +108,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         log.line(f"{config.model.init.get('weights', 'model.init')}: {'; '.join(loaded.lines())}")
     _initialise_from(model, config, log)
     model.to(device).to(memory_format=torch.channels_last_3d)  # as the clips are
-    model = build(config.batch_norm)(model)
+    model = recomputed(build(config.batch_norm)(model), settings.recompute)
 
     view = build(config.data.augment)
     clips = TrainClips(
@@ -153,7 +175,7 @@ def build_train(config: DictConfig, *, status: RunStatus | None = None, watch: W
         validate=lambda: validation(trainer.evaluated).summary(),
         seed=config.seed,
     )
-    return TrainJob(folder, trainer, evaluation("views"), trainer.evaluated, clips, log)
+    return TrainJob(folder, trainer, validation, evaluation("views"), trainer.evaluated, clips, log)
 
 
 def _build_mix(config: DictConfig, clips: TrainClips, settings: Settings) -> PairMixer | None:

@@ -52,6 +52,9 @@ class Settings:
         precision: fp32, bf16 or fp16 (autocast).
         log_every: steps between two lines.
         validate_every, checkpoint_every: epochs between two; the end always has both.
+        compile: forward and backward passes of training by torch.compile; the first step takes minutes.
+        recompute: parts of the network (res2, …) that keep less for the backward pass and compute it again; see
+            ``nlnet.models.recompute``, which the builder of the run applies.
         precise_bn: batches to measure the batch-norm statistics with in front of each validation and checkpoint;
             None keeps the running averages.
         max_nonfinite: steps in a row whose loss or gradient is not finite, after which the run ends. Such steps do
@@ -71,6 +74,8 @@ class Settings:
     precise_bn: int | None = None
     max_nonfinite: int = 10
     ema: float | None = None
+    compile: bool = False
+    recompute: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         positive = ("epochs", "batch_size", "accumulate", "log_every", "validate_every", "checkpoint_every")
@@ -81,6 +86,10 @@ class Settings:
             raise ConfigError(f"trainer.clip_gradient must be above 0, or null for no limit, not {self.clip_gradient}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"trainer.ema is a decay between 0 and 1, such as 0.9999, or null, not {self.ema}")
+        if self.compile and self.recompute:
+            raise ConfigError(
+                "trainer.compile chooses itself what is computed twice; leave trainer.recompute empty, or compile out"
+            )
         if self.precise_bn is not None and self.precise_bn < 1:
             raise ConfigError(f"trainer.precise_bn is a number of batches, or null, not {self.precise_bn}")
 
@@ -191,8 +200,7 @@ class Trainer:
             Preempted: the process was asked to stop, and all of them have saved one checkpoint together.
         """
         self.resume()
-        self.replica = distributed.replicate(self.model, self.device)
-        self.model.train()
+        self.start()
         batches = iter(self.data.batches(self.step, self.steps))
         if self.pending:
             self.finish_step()
@@ -202,6 +210,13 @@ class Trainer:
                 self.log()
             with self.meter.paused():
                 self.finish_step()
+
+    def start(self) -> None:
+        """Makes the model ready for training steps."""
+        # A compiled wrapper, for training steps alone: names, evaluation and hooks are those of the model itself.
+        model: Any = torch.compile(self.model) if self.settings.compile else self.model
+        self.replica = distributed.replicate(model, self.device)
+        self.model.train()
 
     def train_step(self, batches: Iterator[Batch]) -> None:
         """One optimiser step over ``accumulate`` micro-batches, if they are finite on all processes."""

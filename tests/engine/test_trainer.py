@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,22 @@ def test_bf16_trains_and_fp16_on_a_cpu_is_refused(make_trainer: MakeTrainer) -> 
     assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         make_trainer("half", precision="fp16")
+
+
+def test_compiling_changes_neither_names_nor_results(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the graphs that torch.compile makes, run as they are: its own code generator takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, compiled = make_trainer("plain", epochs=0.8), make_trainer("compiled", epochs=0.8, compile=True)
+    plain.fit()
+    compiled.fit()
+    assert compiled.replica is not compiled.model
+    assert weights(plain.model).keys() == weights(compiled.model).keys()
+    for name, tensor in weights(plain.model).items():
+        torch.testing.assert_close(weights(compiled.model)[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_and_recomputing_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"leave trainer\.recompute"):
+        Settings(1, compile=True, recompute=["res2"])
