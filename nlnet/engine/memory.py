@@ -20,10 +20,13 @@ from torch.utils._pytree import tree_iter
 from nlnet.engine.losses import Loss
 from nlnet.engine.precision import Precision
 from nlnet.errors import OutOfMemory
+from nlnet.models.recompute import recomputes
 
 # On a CPU a process holds more than what is alive: activations of many sizes come in one order and are freed in
-# another, and the C library keeps the holes. Measured on the networks of the paper: 1.15 to 1.4 times.
+# another, and the C library keeps the holes. More of them where activations are made again in between. Both factors are
+# fitted to measured networks (docs/performance.md).
 HOLES = 1.2
+HOLES_RECOMPUTED = 1.5
 
 
 class _AliveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -98,7 +101,9 @@ def estimate(
         del logits, value, pixels
         optimizer.step()
     highest = int(alive.highest)
-    return highest if device.type == "cuda" else resident() + int(HOLES * (highest - before))
+    if device.type == "cuda":
+        return highest
+    return resident() + int((HOLES_RECOMPUTED if recomputes(model) else HOLES) * (highest - before))
 
 
 def held(model: nn.Module) -> int:

@@ -38,6 +38,11 @@ def recomputed(model: nn.Module, names: Sequence[str]) -> nn.Module:
     return model
 
 
+def recomputes(model: nn.Module) -> bool:
+    """Whether parts of the network recompute."""
+    return any(isinstance(module.__dict__.get("forward"), _Recomputed) for module in model.modules())
+
+
 def _blocks(module: nn.Module) -> list[nn.Module]:
     """The blocks of a stage; other modules are one."""
     blocks = [child for child in module.children() if any(child.children())]

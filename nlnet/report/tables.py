@@ -60,7 +60,7 @@ class Column:
                 format_number(end, decimals=self.decimals, signed=self.signed) for end in (cell.low, cell.high)
             )
         mean = cell.mean if isinstance(cell, Spread) else cell
-        if mean < self.least:
+        if 0 <= mean < self.least:
             return f"<{self.least:g}"
         text = format_number(mean, decimals=self.decimals, signed=self.signed)
         if isinstance(cell, Spread) and cell.deviation is not None:

@@ -11,7 +11,7 @@ from torch import nn
 from nlnet.errors import ConfigError
 from nlnet.models import batch_norm
 from nlnet.models.non_local import NonLocalBlock
-from nlnet.models.recompute import recomputed
+from nlnet.models.recompute import recomputed, recomputes
 from nlnet.models.resnet import VideoResNet
 
 Make = Callable[..., VideoResNet]
@@ -95,3 +95,8 @@ def test_parts_that_are_not_there(make_network: Make) -> None:
     ]:
         with pytest.raises(ConfigError, match=message):
             recomputed(make_network(11), names)
+
+
+def test_a_network_says_that_it_recomputes(make_network: Make) -> None:
+    assert not recomputes(make_network(50))
+    assert recomputes(copy.deepcopy(recomputed(make_network(50), ["res3"])))

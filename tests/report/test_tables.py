@@ -177,3 +177,9 @@ def test_a_broken_result_is_not_evaluated(make_run, text):
 def test_no_rows_at_all():
     assert summarise_runs([]).rows == []
     assert summarise_runs([{"name": "a", "runs": []}]).rows[0][-1] == "not started"
+
+
+def test_small_probabilities_are_below_a_bound_and_negative_numbers_are_themselves():
+    assert Column("p", decimals=3, least=0.001).show(0.0002) == "<0.001"
+    assert Column("Δ", decimals=1, signed=True).show(-2.44) == "-2.4"
+    assert Column("Δ", decimals=1, least=0.001).show(-1.0) == "-1.0"
