@@ -16,7 +16,8 @@ from nlnet.config.compose import build, check, compose, plain
 from nlnet.config.evaluation import build_annotations
 from nlnet.config.models import build_model
 from nlnet.config.runs import digest
-from nlnet.engine.trainer import Settings, total_steps
+from nlnet.engine.settings import Settings
+from nlnet.engine.trainer import total_steps
 from nlnet.errors import DataError
 from nlnet.models import cost
 

@@ -23,7 +23,7 @@ from nlnet.data.decoders.time_limit import LimitedDecoder
 from nlnet.data.loader import shares
 from nlnet.data.transforms import EvalViews
 from nlnet.engine.precision import Precision
-from nlnet.engine.trainer import Settings
+from nlnet.engine.settings import Settings
 from nlnet.errors import CheckpointError, ConfigError, DataError, NlnetError, TooManyBadVideos, VideoError
 from nlnet.ops.activation import Softmax
 

@@ -26,7 +26,8 @@ from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder, load_checkpoint
 from nlnet.engine.faults import Watch
 from nlnet.engine.memory import estimate
-from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
+from nlnet.engine.settings import Settings
+from nlnet.engine.trainer import RunFiles, TrainData, Trainer
 from nlnet.errors import CheckpointError
 from nlnet.loggers import RunLog
 from nlnet.models.recompute import recomputed

@@ -118,8 +118,7 @@ def test_wrong_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("benchmark", ["block", "--form", "concatenation", "--pairs", "--frames", "8"]) == 2
     assert "tensor at res3 T=8 has 19 GiB" in capsys.readouterr().err
     for arguments in (["nothing"], ["model", "--precision", "int8"], ["block", "--batch", "0"]):
-        with pytest.raises(SystemExit):
-            run("benchmark", arguments)
+        assert run("benchmark", arguments) == 2
     assert run("benchmark", ["cost", "model.dropot=1"]) == 2
 
 

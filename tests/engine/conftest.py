@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
-from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
+from nlnet.engine.settings import Settings
+from nlnet.engine.trainer import RunFiles, TrainData, Trainer
 from nlnet.loggers import RunLog
 from nlnet.optim.groups import sgd
 from nlnet.optim.schedules import Cosine

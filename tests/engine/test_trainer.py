@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nlnet.data.mixing import Mixup, PairMixer
 from nlnet.engine.losses import BinaryCrossEntropy, CrossEntropy
-from nlnet.engine.trainer import Settings, total_steps
+from nlnet.engine.settings import Settings
+from nlnet.engine.trainer import total_steps
 from nlnet.errors import CheckpointError, ConfigError, Diverged, TooManyBadVideos
 from nlnet.models.batch_norm import frozen_statistics
 from tests.engine.conftest import CLASSES, NUM_VIDEOS, Batch, MakeTrainer, batches, network, to_input

@@ -11,7 +11,7 @@ from pathlib import Path
 from nlnet.config.preflight import check_data, check_files, missing_classes
 from nlnet.data.annotations import from_lists
 from nlnet.data.decoders.pyav import PyAVDecoder
-from nlnet.engine.trainer import Settings
+from nlnet.engine.settings import Settings
 from nlnet.errors import NlnetError
 
 VIDEOS = ["a.mp4", "b.mp4", "c.mp4", "my clip.mp4", "vidéo 日本.mp4", "sub/d.mp4"]

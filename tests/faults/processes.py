@@ -32,7 +32,8 @@ from nlnet.data.loader import Readers, train_loader
 from nlnet.data.transforms import TrainView
 from nlnet.engine.bad_videos import BadVideos
 from nlnet.engine.checkpoint import CheckpointFolder
-from nlnet.engine.trainer import RunFiles, Settings, TrainData, Trainer
+from nlnet.engine.settings import Settings
+from nlnet.engine.trainer import RunFiles, TrainData, Trainer
 from nlnet.errors import NlnetError
 from nlnet.loggers import RunLog
 from nlnet.models.non_local import NonLocalBlock, Output
