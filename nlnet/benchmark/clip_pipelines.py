@@ -49,12 +49,12 @@ class DecodingAlone(Dataset[int]):
         self.clips = clips
         self.drop = drop
         self._tables: dict[str, tuple[VideoIndex, VideoInfo]] = {}
+        for path in clips.paths:
+            with PyAVReader(path) as reader:
+                self._tables[path] = reader.index, reader.info
 
     def __getitem__(self, number: int) -> int:
         path = self.clips.path(number)
-        if path not in self._tables:
-            with PyAVReader(path) as reader:
-                self._tables[path] = reader.index, reader.info
         index, info = self._tables[path]
         wanted = {int(index.times[frame]) for frame in self.clips.draw(number, info).indices}
         return _decode(path, wanted, int(index.keys[bisect_right(index.keys, min(wanted)) - 1]), drop=self.drop)

@@ -1,12 +1,13 @@
 """Where the time of a training clip goes, stage by stage, and what re-encoding the videos would change."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from nlnet.benchmark.sample_videos import encode
 from nlnet.data.clips import TrainClips
@@ -18,6 +19,7 @@ from nlnet.data.sampling import sample_generator
 from nlnet.errors import VideoError
 
 KEY_EVERY = 30  # frames; below it nothing more is won
+_WARM_UP = 3  # clips
 _FILES = 4  # re-encoded for the comparison
 
 
@@ -90,6 +92,23 @@ def stages(clips: TrainClips, *, batch: int, batches: int) -> dict[str, float]:
         "transfer": moving,
     }
     return {name: 1000 * value / (batch * batches) for name, value in seconds.items()}
+
+
+def cost_alone(pipelines: Mapping[str, Dataset[Any]], *, number: int) -> dict[str, float]:
+    """Milliseconds of processor time a clip takes in one thread, each clip by one pipeline after the other.
+
+    Unlike clips/s it hardly depends on what else the machine does.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = dict.fromkeys(pipelines, 0.0)
+    for sample in range(-_WARM_UP, number):
+        for name, pipeline in pipelines.items():
+            start = time.process_time()
+            _ = pipeline[sample % number]
+            seconds[name] += time.process_time() - start if sample >= 0 else 0.0
+    torch.set_num_threads(threads)
+    return {name: 1000 * value / number for name, value in seconds.items()}
 
 
 def _move(clips: torch.Tensor) -> None:

@@ -9,6 +9,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from nlnet.benchmark.clip_pipelines import Clips, DecodingAlone, DecordPipeline, TorchCodecPipeline
-from nlnet.benchmark.clip_stages import reencoded, stages
+from nlnet.benchmark.clip_stages import cost_alone, reencoded, stages
 from nlnet.benchmark.networks import positive
 from nlnet.benchmark.reports import Report
 from nlnet.benchmark.sample_videos import write_videos
@@ -34,6 +35,7 @@ COLUMNS = (
     Column("slowest turn"),
     Column("fastest turn"),
 )
+ALONE = (Column("row"), Column("CPU time", "ms", 1))
 STAGES = (Column("stage"), Column("ms a clip", decimals=2), Column("share", "%", 1))
 
 
@@ -54,7 +56,8 @@ def run(options: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         config = _config(options, options.keep or Path(folder))
         clips = _train_clips(config, options.videos)
-        rows = _rows(clips, options)
+        others = _others(clips) if options.rivals else {}
+        rows = _rows(clips, others, options)
         rates = _measure(rows, options)
         table = Table(COLUMNS, [_row(name, readers, rates[name]) for name, readers, _ in rows])
         tables = [("", table)]
@@ -65,6 +68,10 @@ def run(options: argparse.Namespace) -> Report:
         own = {name: (readers, _middle(rates[name])) for name, readers, _ in rows if name.startswith("nlnet")}
         best, rate = max(own.values(), key=lambda pair: pair[1])
         lines = [f"proposal: workers={best.workers} threads={best.threads} ({rate:.1f} clips/s)"]
+        if others:
+            costs = cost_alone({"nlnet": clips, **others}, number=options.batch * options.batches)
+            tables.append(("A clip in one thread of one process", Table(ALONE, list(costs.items()))))
+            records.append({"cpu_ms": costs})
         if not options.quick:
             shares = stages(clips, batch=options.batch, batches=max(2, options.batches // 2))
             whole = sum(shares.values())
@@ -105,8 +112,8 @@ def _train_clips(config: Any, number: int) -> TrainClips:
 Row = tuple[str, Readers, Callable[[int], Iterator[Any]]]  # name, who reads, batches -> an iterator over them
 
 
-def _rows(clips: TrainClips, options: argparse.Namespace) -> list[Row]:
-    """What is measured: nlnet's loader with processes and with threads, and the others where they are asked for."""
+def _rows(clips: TrainClips, others: dict[str, Dataset[Any]], options: argparse.Namespace) -> list[Row]:
+    """What is measured: nlnet's loader with processes and with threads, and the others with processes."""
     cores = available_cores()
     readers = [
         Readers(cores),
@@ -122,20 +129,7 @@ def _rows(clips: TrainClips, options: argparse.Namespace) -> list[Row]:
             return iter(train_loader(clips, batch_size=options.batch, start_step=0, steps=batches, readers=reader))
 
         rows.append((f"nlnet, {reader.workers} x {reader.threads or 1}", reader, nlnet))
-    if not options.rivals:
-        return rows
-    plain = Clips([video.path for video in clips.videos.videos], clips.view, clips.seed)
-    others: dict[str, Callable[[], Dataset[Any]]] = {
-        "decoding alone": lambda: DecodingAlone(plain, drop=False),
-        "decoding alone, unneeded frames left out": lambda: DecodingAlone(plain, drop=True),
-        "decord pipeline": lambda: DecordPipeline(plain),
-        "torchcodec pipeline": lambda: TorchCodecPipeline(plain),
-    }
-    for name, make in others.items():
-        try:
-            data = make()
-        except (ImportError, RuntimeError, OSError):
-            continue  # an optional part that is not installed
+    for name, data in others.items():
 
         def other(batches: int, data: Dataset[Any] = data) -> Iterator[Any]:
             numbers = [
@@ -147,17 +141,37 @@ def _rows(clips: TrainClips, options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def _others(clips: TrainClips) -> dict[str, Dataset[Any]]:
+    """Decoding alone and the two pipelines, as far as they are installed."""
+    plain = Clips([video.path for video in clips.videos.videos], clips.view, clips.seed)
+    makers: dict[str, Callable[[], Dataset[Any]]] = {
+        "decoding alone": lambda: DecodingAlone(plain, drop=False),
+        "decoding alone, unneeded frames left out": lambda: DecodingAlone(plain, drop=True),
+        "decord pipeline": lambda: DecordPipeline(plain),
+        "torchcodec pipeline": lambda: TorchCodecPipeline(plain),
+    }
+    others = {}
+    for name, make in makers.items():
+        with suppress(ImportError, RuntimeError, OSError):  # an optional part that is not installed
+            others[name] = make()
+    return others
+
+
 def _measure(rows: Sequence[Row], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Clips/s of each turn. A turn starts the loader anew; its first batches, of the start-up, do not count."""
+    """Clips/s of each turn.
+
+    A turn starts the loader anew. Its first batches, of the start-up, do not count, and there are as many behind the
+    last one that counts: what was read ahead before the clock started is paid for by what is read ahead at its end.
+    """
     rates: dict[str, list[float]] = {name: [] for name, _, _ in rows}
     for _ in range(options.turns):
         for name, readers, start_loader in rows:
             warm_up = 2 * max(1, readers.workers) + 1  # what the workers hold ready
-            batches = start_loader(warm_up + options.batches)
+            batches = start_loader(warm_up + options.batches + warm_up)
             for _ in itertools.islice(batches, warm_up):
                 pass
             start = time.perf_counter()
-            seen = sum(1 for _ in batches)
+            seen = sum(1 for _ in itertools.islice(batches, options.batches))
             rates[name].append(seen * options.batch / (time.perf_counter() - start))
             del batches
     return rates

@@ -76,6 +76,9 @@ def test_the_loader_is_measured_on_own_videos(class_folder: Path) -> None:
     (shares,) = [record["stages_ms"] for record in report.records if "stages_ms" in record]
     assert list(shares) == ["open", "decode", "convert", "augment", "collate", "transfer"]
     assert all(value >= 0 for value in shares.values())
+    (costs,) = [record["cpu_ms"] for record in report.records if "cpu_ms" in record]
+    assert list(costs) == ["nlnet", *(name for name in rates if not name.startswith("nlnet"))]
+    assert all(value > 0 for value in costs.values())
     text = report.text()
     assert "proposal: workers=" in text
     assert "re-encoding with a key frame every 30 frames" in text
