@@ -44,20 +44,19 @@ class Readers:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more")
 
-    def options(self, workers: int, *, ahead: int | None, alone: bool) -> dict[str, Any]:
+    def options(self, *, ahead: int | None, alone: bool) -> dict[str, Any]:
         """The arguments of ``DataLoader`` that are about processes.
 
         Args:
-            workers: how many.
             ahead: what each reads ahead; None for PyTorch's own choice.
             alone: one worker, which reads nothing ahead.
         """
         return {
-            "num_workers": min(workers, 1) if alone else workers,
-            "prefetch_factor": (1 if alone else ahead) if workers else None,
+            "num_workers": min(self.workers, 1) if alone else self.workers,
+            "prefetch_factor": (1 if alone else ahead) if self.workers else None,
             "worker_init_fn": _start_worker,
-            "multiprocessing_context": self.start_method if workers else None,
-            "timeout": POLL_S if workers else 0,
+            "multiprocessing_context": self.start_method if self.workers else None,
+            "timeout": POLL_S if self.workers else 0,
             # Without one, making the iterator draws from the global generator, and resuming is no longer exact.
             "generator": torch.Generator(),
         }
@@ -150,7 +149,7 @@ def train_loader(
             batch_sampler=batches(delivered),
             collate_fn=partial(collate, num_classes=len(clips.videos.classes)),
             pin_memory=pin_memory,
-            **read.options(read.workers, ahead=None, alone=alone),
+            **read.options(ahead=None, alone=alone),
         )
 
     def describe(batch: int) -> str:
@@ -161,12 +160,14 @@ def train_loader(
 
 
 def eval_loader(clips: EvalClips, *, readers: Readers | None = None) -> "LastingLoader[EvalSample] | EvalThreadLoader":
-    """A loader of EvalSample, one video each: those of this rank. Over all ranks each video comes exactly once."""
+    """A loader of EvalSample, one video each: those of this rank. Over all ranks each video comes exactly once.
+
+    A worker reads one video at a time, without threads, which would have nothing to share.
+    """
     read = readers or Readers()
     shown = range(rank(), len(clips), world_size())
     if read.threads and not read.workers:
         return EvalThreadLoader(clips, shown, read.threads)
-    workers = read.workers * max(1, read.threads)  # a video each: threads would have nothing to share
 
     def make(delivered: int, alone: bool) -> DataLoader[EvalSample]:
         return DataLoader(
@@ -175,7 +176,7 @@ def eval_loader(clips: EvalClips, *, readers: Readers | None = None) -> "Lasting
             sampler=shown[delivered:],
             collate_fn=_as_it_is,
             # A test sample holds all views of a video: more than one ahead per worker would only fill the memory.
-            **read.options(workers, ahead=1, alone=alone),
+            **read.options(ahead=1, alone=alone),
         )
 
     return LastingLoader(
