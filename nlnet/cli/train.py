@@ -138,7 +138,7 @@ def _write_report(folder: Path) -> None:
 def _say_costs(job: TrainJob) -> None:
     """Counts what one training clip costs, says and writes it."""
     clip = job.clips.view
-    costs = cost.total(job.model, (clip.frames, clip.crop, clip.crop))
+    costs = cost.total(job.trainer.model, (clip.frames, clip.crop, clip.crop))
     job.log.line(costs.line())
     if distributed.is_main():
         job.log.line(memory_line(job))

@@ -37,7 +37,10 @@ from nlnet.weights.transfer import transfer
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Everything that ``nlnet train`` does: the trainer, and the final test with the chosen views."""
+    """Everything that ``nlnet train`` does: the trainer, and the final test with the chosen views.
+
+    ``model`` is the network that is validated and tested: the trained one, or with ``trainer.ema`` its average.
+    """
 
     folder: Path
     trainer: Trainer
@@ -57,7 +60,7 @@ class TrainJob:
         """The estimate of ``nlnet.engine.memory``, in bytes; before the first step."""
         view, trainer = self.clips.view, self.trainer
         return estimate(
-            self.model,
+            trainer.model,
             trainer.optimizer,
             clips=(self.micro_batch, view.frames, view.crop, view.crop),
             classes=len(self.clips.videos.classes),
