@@ -108,7 +108,7 @@ class PyAVReader(VideoReader):
             num_frames=num_frames,
             height=first.height,
             width=first.width,
-            orientation=_orientation(first),
+            orientation=orientation_of(first),
             frames_per_second=rate.numerator / rate.denominator if rate else 0.0,
             seconds_per_unit=unit.numerator / unit.denominator,
             times=np.array(times, np.int64),
@@ -283,7 +283,7 @@ def _vp8_is_shown(packet: Any) -> bool:
     return bool(memoryview(packet)[0] >> 4 & 1)
 
 
-def _orientation(frame: Any) -> Orientation:
+def orientation_of(frame: Any) -> Orientation:
     """How to show a frame, from the display matrix of the file: (transpose, then turn upside down, then mirror).
 
     The matrix maps (x, y) to (a x + c y, b x + d y). Phones store portrait videos that way.

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import av
 import av.error
 import av.filter
-import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from nlnet.data.annotations.video_files import stem_of
 from nlnet.data.decoders import unreadable
+from nlnet.data.decoders.pyav import orientation_of
 from nlnet.data.prepare.check import Effort
 from nlnet.data.prepare.facts import displayed_rate
 from nlnet.data.prepare.files import write_table, written_whole
@@ -238,15 +238,6 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     factor = min(1.0, short_side / min(width, height))
     even = [max(2, 2 * round(length * factor / 2)) for length in (width, height)]
     return even[0], even[1]
-
-
-def orientation_of(frame: Any) -> tuple[bool, bool, bool]:
-    """What the display matrix of a frame asks for: transpose, then turn upside down, then mirror."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
-    return (True, b < 0, c < 0) if abs(b) > abs(a) else (False, d < 0, a < 0)
 
 
 def _graph(size: tuple[int, int], filters: list[tuple[str, str]]) -> Any:

@@ -139,7 +139,7 @@ def test_rotation_is_in_the_pixels(test_videos: Path, tmp_path: Path) -> None:
 def test_orientation(matrix: list[int] | None, orientation: tuple[bool, bool, bool]) -> None:
     from types import SimpleNamespace
 
-    from nlnet.data.prepare.resize import orientation_of
+    from nlnet.data.decoders.pyav import orientation_of
 
     side_data = {} if matrix is None else {"DISPLAYMATRIX": np.array([*matrix, 0, 0, 0, 1 << 30], np.int32).tobytes()}
     assert orientation_of(SimpleNamespace(side_data=side_data)) == orientation
