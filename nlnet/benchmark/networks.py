@@ -91,8 +91,7 @@ def make_step(network: Network, whose: Whose, task: Task, *, batch: int, precisi
         clips = clips.contiguous()
     if task == "train":
         return _training_step(model.train(), network.optimizer(model), clips, network.classes, Precision(precision, on))
-    folded = for_inference(model.eval())  # as evaluation runs it; the textbook's stays as it is
-    return _inference_step(folded, clips, Precision(precision, on))
+    return _inference_step(model.eval(), clips, Precision(precision, on))
 
 
 def _training_step(
@@ -110,9 +109,12 @@ def _training_step(
 
 
 def _inference_step(model: nn.Module, clips: Tensor, precision: Precision) -> Step:
+    with precision.autocast():
+        folded = for_inference(model)  # as evaluation runs it; the textbook's stays as it is
+
     def step() -> Tensor:
         with torch.inference_mode(), precision.autocast():
-            logits: Tensor = model(clips)
+            logits: Tensor = folded(clips)
         return logits
 
     return step

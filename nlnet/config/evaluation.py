@@ -20,6 +20,7 @@ from nlnet.data.decoders.time_limit import LimitedDecoder
 from nlnet.data.loader import Readers, eval_loader
 from nlnet.data.transforms import EvalViews
 from nlnet.engine.evaluator import Scoring, evaluate
+from nlnet.engine.precision import Precision
 from nlnet.engine.predictions import Predictions, headline, write_results
 from nlnet.engine.view_scores import VIEWS_FILE, ViewScores
 from nlnet.errors import ConfigError, DataError, Preempted
@@ -100,6 +101,7 @@ class Evaluation:
     device: torch.device
     readers: Readers
     clips_per_batch: int
+    precision: Precision
     asked_to_stop: Callable[[], bool] = lambda: False
 
     @property
@@ -123,6 +125,7 @@ class Evaluation:
                 self.activation,
                 keep_views,
             ),
+            precision=self.precision,
         )
 
     def write(self, folder: Path, predictions: Predictions, *, model: nn.Module, checkpoint: str, step: int) -> str:
@@ -192,15 +195,17 @@ def build_evaluation(
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """The evaluation of ``videos`` with the ``views`` (or ``validation``) of a ``data`` node."""
+    protocol: EvalViews = build(data[views])
     return Evaluation(
         videos=videos,
         decoder=build_decoder(data),
-        views=build(data[views]),
+        views=protocol,
         protocol=plain(data[views]),
         to_input=build(data.normalize),
         device=device,
         readers=readers,
         clips_per_batch=clips_per_batch,
+        precision=Precision(protocol.precision, device, key=f"data.{views}.precision"),
         asked_to_stop=asked_to_stop,
     )
 

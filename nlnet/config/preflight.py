@@ -73,6 +73,8 @@ def check_device(config: DictConfig) -> None:
                 f"--nproc-per-node={count} processes"
             )
     Precision(config.trainer.precision, device)
+    for views in ("views", "validation"):
+        Precision(config.data[views].precision, device, key=f"data.{views}.precision")
     build(config.batch_norm)(nn.BatchNorm3d(1).to(device))
 
 

@@ -5,7 +5,7 @@ Axes: B batch, T time, H height, W width, C channels in the order red, green, bl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -105,6 +105,7 @@ class EvalViews:
         pooling: how the network scores a view, of ``nlnet.models.pooling``; None for the network's own output.
         ensemble: how the scores of the views become the video's, of ``nlnet.models.ensemble``; None for their mean.
         source: whose protocol it is, in front of its name; empty for nlnet's own.
+        precision: fp32, bf16 or fp16, in which the network is run.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class EvalViews:
         pooling: Any = None,
         ensemble: Any = None,
         source: str = "",
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     ) -> None:
         _check_clip(frames, stride)
         if clips < 1:
@@ -130,6 +132,7 @@ class EvalViews:
         self.pooling = pooling
         self.ensemble = ensemble
         self.source = source
+        self.precision = precision
 
     @property
     def num_views(self) -> int:

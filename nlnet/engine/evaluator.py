@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nlnet import distributed
+from nlnet.engine.precision import Precision
 from nlnet.engine.predictions import Label, Predictions, label_tensor
 from nlnet.errors import Preempted
 from nlnet.models.ensemble import MeanProbability
@@ -70,6 +71,7 @@ def evaluate(
     num_classes: int,
     clips_per_batch: int = 8,
     scoring: Scoring | None = None,
+    precision: Precision | None = None,
 ) -> Predictions:
     """Scores this process' share of the videos and gathers all shares, on every process.
 
@@ -80,19 +82,23 @@ def evaluate(
         num_videos: N of the whole list.
         clips_per_batch: views in one forward pass, at most.
         scoring: None for the mean of the softmax of the model's logits.
+        precision: of the forward passes; None for float32.
     """
     scoring = scoring or Scoring()
     distributed.same_buffers(model)
     was_training = model.training
     model.eval()
-    folded = for_inference(model)
+    autocast = (precision or Precision("fp32", device)).autocast
+    with autocast():
+        folded = for_inference(model)
     videos: dict[int, _Video] = {}
     stopped = ""
     try:
         with torch.inference_mode():
             for owners, clips in _packed(samples, videos, clips_per_batch):
                 inputs = to_input(clips.to(device, non_blocking=True))
-                logits_BK = scoring.pooling(folded, inputs, scoring.activation).float().cpu()
+                with autocast():
+                    logits_BK = scoring.pooling(folded, inputs, scoring.activation).float().cpu()
                 for index, logits_K in zip(owners, logits_BK, strict=True):
                     _add(videos[index], logits_K, scoring)
     except Preempted as error:  # the others are to know before anybody leaves

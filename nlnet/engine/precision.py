@@ -19,13 +19,14 @@ class Precision:
     Args:
         name: fp32 (no autocast), bf16 or fp16.
         device: fp16 needs a GPU.
+        key: of the config, for messages.
     """
 
-    def __init__(self, name: Name, device: torch.device) -> None:
+    def __init__(self, name: Name, device: torch.device, *, key: str = "trainer.precision") -> None:
         if name not in _TYPES:
-            raise ConfigError(f"trainer.precision must be one of {', '.join(_TYPES)}, not '{name}'")
+            raise ConfigError(f"{key} must be one of {', '.join(_TYPES)}, not '{name}'")
         if name == "fp16" and device.type == "cpu":
-            raise ConfigError("trainer.precision=fp16 needs a GPU; on a CPU take bf16 or fp32")
+            raise ConfigError(f"{key}=fp16 needs a GPU; on a CPU take bf16 or fp32")
         self.name = name
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")

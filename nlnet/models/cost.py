@@ -36,6 +36,14 @@ def multiply_adds(model: nn.Module, clip: Sequence[int]) -> int:
 
 def activations(model: nn.Module, clip: Sequence[int]) -> int:
     """Bytes that training keeps for the backward pass: every tensor that autograd saves, each storage once."""
+    try:
+        return _saved(model, (1, 3, *clip))
+    except ValueError:  # batch norm does not train on a single number of each channel, as a last map of 1×1×1 has
+        return _saved(model, (2, 3, *clip)) // 2
+
+
+def _saved(model: nn.Module, clips: Sequence[int]) -> int:
+    """The same for a batch [B, 3, T, H, W]."""
     storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address comes twice
 
     def keep(tensor: Tensor) -> Tensor:
@@ -46,7 +54,7 @@ def activations(model: nn.Module, clip: Sequence[int]) -> int:
     # Fake tensors say that they are on the CPU: the meta device would take the attention that builds its matrix.
     with FakeTensorMode(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         fake = _without_numbers(model).train()
-        fake(torch.empty(1, 3, *clip).to(memory_format=torch.channels_last_3d))  # as clips come
+        fake(torch.empty(*clips).to(memory_format=torch.channels_last_3d))  # as clips come
         weights = [parameter.untyped_storage() for parameter in fake.parameters()]  # and views of them
     for storage in weights:
         storages.pop(id(storage), None)

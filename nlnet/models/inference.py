@@ -2,6 +2,7 @@
 
 scale · (W x + b - mean) / √(var + eps) + bias is W' x + b' with W' = factor · W, b' = (b - mean) · factor + bias and
 factor = scale / √(var + eps): the same logits but for rounding, with two passes over each feature map fewer.
+Under autocast, the weights of linear maps take its type once and for all, rather than in every pass.
 """
 
 import copy
@@ -28,7 +29,15 @@ def for_inference(model: nn.Module) -> nn.Module:
         for linear, norm in _pairs(part):
             _fold(part.get_submodule(linear), part.get_submodule(norm))  # type: ignore[arg-type]
             part.set_submodule(norm, nn.Identity())
+        if isinstance(part, Linear):
+            part.to(_type_of_products(part.weight))
     return model
+
+
+def _type_of_products(weight: Tensor) -> torch.dtype:
+    """That in which the linear map of this weight is computed here."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _pairs(part: nn.Module) -> list[tuple[str, str]]:

@@ -68,6 +68,7 @@ def test_stored_configs_take_values_and_whole_groups() -> None:
     changed = override_stored(stored, ["data/views=fcn", "data.root=/videos", "data.test_short_side=128"])
     assert plain(changed.data.views) == {
         "_target_": "nlnet.data.transforms.EvalViews",
+        "precision": "fp32",
         "frames": 32,
         "stride": 2,
         "clips": 10,

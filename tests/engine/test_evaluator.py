@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nlnet.engine.evaluator import Scoring, evaluate
+from nlnet.engine.precision import Precision
 from nlnet.engine.predictions import Label, Predictions
 from nlnet.models.ensemble import Largest
 from nlnet.ops.activation import Activation, Sigmoid
@@ -76,7 +77,9 @@ def test_a_video_counted_twice_or_never_is_an_error() -> None:
             evaluate(Logits(), wrong, to_input=to_input, device=torch.device("cpu"), num_videos=7, num_classes=3)
 
 
-def scored(samples: list[Sample], scoring: Scoring | None = None) -> Predictions:
+def scored(
+    samples: list[Sample], scoring: Scoring | None = None, precision: Precision | None = None
+) -> Predictions:
     return evaluate(
         Logits(),
         samples,
@@ -86,6 +89,7 @@ def scored(samples: list[Sample], scoring: Scoring | None = None) -> Predictions
         num_classes=3,
         clips_per_batch=3,
         scoring=scoring,
+        precision=precision,
     )
 
 
@@ -102,6 +106,21 @@ def test_scoring_decides_on_pooling_and_ensemble() -> None:
             views = torch.stack([2 * model(to_input(clip[None]))[0] for clip in sample.clips])
             torch.testing.assert_close(predictions.scores[sample.index], views.sigmoid().amax(0))
     assert predictions.view_logits is None
+
+
+def test_precision_is_that_of_the_forward_passes() -> None:
+    seen: list[torch.dtype] = []
+
+    def pooling(network: nn.Module, clips: Tensor, activation: Activation) -> Tensor:
+        logits: Tensor = network(clips)
+        seen.append((logits @ logits.mT).dtype)
+        return logits
+
+    bf16 = Precision("bf16", torch.device("cpu"))
+    for precision, dtype in ((None, torch.float32), (bf16, torch.bfloat16)):
+        scored(make_samples(), Scoring(pooling), precision)
+        assert set(seen) == {dtype}
+        seen.clear()
 
 
 def test_views_are_kept_where_they_are_wanted() -> None:

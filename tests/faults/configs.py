@@ -188,6 +188,7 @@ COMBINATIONS = _overrides(
         "at least 1",
     ),
     ("a frozen stage that is not there", "init.freeze=[res9]", "init.freeze", "res9", "stem, res2"),
+    ("half precision of tests on a CPU", "data.views.precision=fp16", "data.views.precision=fp16", "bf16"),
     ("half precision on a CPU", "trainer.precision=fp16", "trainer.precision=fp16", "bf16"),
     (
         "micro-batches that do not divide the batch",

@@ -221,6 +221,14 @@ def test_activations_are_what_autograd_keeps(make_network: Callable[..., VideoRe
     assert cost.activations(model, (4, 32, 32)) == pytest.approx(counted, rel=0.02)
 
 
+def test_activations_where_one_position_is_left(make_network: Callable[..., VideoResNet]) -> None:
+    """Batch norm refuses to train on a single one."""
+    model = make_network(11)
+    assert 0 < cost.activations(model, (1, 16, 16)) < cost.activations(model, (2, 16, 16))
+    with pytest.raises(ValueError, match="more than 1 value"):
+        model.train()(torch.rand(1, 3, 1, 16, 16))
+
+
 class Tiny(nn.Module):
     """Things that count and things that do not."""
 

@@ -55,3 +55,20 @@ def test_networks_with_fixed_statistics(
 def test_other_networks_come_back_as_they_are() -> None:
     other = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4))
     assert for_inference(other) is other
+
+
+def test_under_autocast_weights_have_its_type_and_logits_stay(
+    make_network: Callable[..., VideoResNet], shake: Callable[[nn.Module], nn.Module]
+) -> None:
+    """The weights are cast once, not in every pass: the same numbers to the bit."""
+    torch.manual_seed(0)
+    model = shake(network(make_network, NonLocalBlock)).eval()
+    clip = torch.randn(2, 3, 4, 32, 32)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = for_inference(model)
+        with torch.autocast("cpu", enabled=False):
+            kept = for_inference(model)
+        assert torch.equal(cast(clip), kept(clip))
+    linear = [part for part in cast.modules() if isinstance(part, nn.Conv3d | nn.Linear)]
+    assert linear
+    assert all(part.weight.dtype == torch.bfloat16 for part in linear)
