@@ -2,8 +2,9 @@
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +16,7 @@ from nlnet.report.tables import Cell, Column, Table
 
 Records = list[dict[str, Any]]
 Cells = list[tuple[str, Place, Whose | None]]  # form, place, baseline (None for the usual one)
+Thing = TypeVar("Thing")
 Part = Callable[[torch.device, int], tuple[str, Table, Records]]
 
 NETWORKS = {
@@ -74,7 +76,7 @@ def pairs(device: torch.device, turns: int) -> tuple[str, Table, Records]:
 def _blocks(cells: Cells, device: torch.device, turns: int) -> tuple[Table, Records]:
     records = [
         block.measure(form, place, against=against or baseline(form), precision="fp32", device=device, turns=turns)
-        for form, place, against in cells
+        for form, place, against in _counted(cells)
     ]
     return Table(block.COLUMNS, [block.row(record) for record in records]), records
 
@@ -84,7 +86,7 @@ def linear(device: torch.device, turns: int) -> tuple[str, Table, Records]:
     frames = (4, 8, 16)
     records: Records = []
     rows: list[Sequence[Cell]] = []
-    for form in FORMS:
+    for form in _counted(list(FORMS)):
         peaks = [
             block.growth(form, Place("res3", count, pooled=False), "ours", precision="fp32", device=device)
             for count in frames
@@ -113,9 +115,9 @@ def networks(device: torch.device, turns: int) -> tuple[str, Table, Records]:
                 memory=False,
             ),
         }
-        for name, overrides in NETWORKS.items()
-        for task in model.TASKS
-        for precision in model.PRECISIONS
+        for (name, overrides), task, precision in _counted(
+            list(itertools.product(NETWORKS.items(), model.TASKS, model.PRECISIONS))
+        )
     ]
     columns = [Column("network"), *model.COLUMNS]
     rows = [(record["name"], *model.row(record)) for record in records]
@@ -126,9 +128,16 @@ def memories(device: torch.device, turns: int) -> tuple[str, Table, Records]:
     """Peak memory by configuration, estimated and measured."""
     records = [
         memory.compare(Network(overrides, frames=frames), batch=clips, precision=precision, device=device, measure=True)
-        for overrides, frames, clips, precision in MEMORY
+        for overrides, frames, clips, precision in _counted(MEMORY)
     ]
     return "Peak memory of training", Table(memory.COLUMNS, [memory.row(record) for record in records]), records
+
+
+def _counted(things: Sequence[Thing]) -> Iterator[Thing]:
+    """The same, and on the standard error stream which of them is measured: a part takes minutes."""
+    for number, thing in enumerate(things, start=1):
+        print(f"{number}/{len(things)} {thing}", file=sys.stderr)
+        yield thing
 
 
 PARTS: dict[str, Part] = {

@@ -41,7 +41,9 @@ class Conv3d(nn.Conv3d):
         if self.kernel_size == (1, 1, 1) and self.padding == (0, 0, 0) and self.weight.numel() >= _MANY_WEIGHTS:
             if self.stride[1:] != (1, 1):
                 x = x[:, :, :, :: self.stride[1], :: self.stride[2]]
-            return F.linear(x.movedim(1, -1), weight_OCHW.flatten(1), self.bias).movedim(-1, 1)
+            # Channels last, as the weights: gradients with other strides make DistributedDataParallel complain.
+            weight_OC = weight_OCHW.movedim(1, -1).flatten(1)
+            return F.linear(x.movedim(1, -1), weight_OC, self.bias).movedim(-1, 1)
         pictures = x.transpose(1, 2).reshape(b * t, c, h, w)
         y = F.conv2d(pictures, weight_OCHW, self.bias, self.stride[1:], self.padding[1:])
         return y.view(b, t, *y.shape[1:]).transpose(1, 2)

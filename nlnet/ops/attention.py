@@ -5,17 +5,19 @@ Axes: B clips (or groups of positions), N query positions, M key positions (fewe
 channels, V channels of g.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nlnet.ops.autocast import autocast_to, without_autocast
 
 # Up to so many entries (16 MiB in float32), the matrix of weights is made and kept: recomputing it costs more.
 LARGEST_MATRIX = 1 << 22
-_TILE = 1 << 23  # bytes of a tile of the matrix: with the four that a backward pass has at a time, within the caches
+_TILE = 1 << 21  # bytes of a tile of the matrix: with the few that a backward pass has at a time, within the caches
+_ROWS = 64  # matrix products are fast with multiples of this
 
 
 def softmax_attention(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, *, scale: float) -> Tensor:
@@ -72,18 +74,15 @@ def _has_fused_kernel(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor) -> bool
 
 
 class _Tiled(torch.autograd.Function):
-    """Softmax attention over tiles of queries; the backward pass makes each tile of weights anew."""
+    """Softmax attention of which no weight is kept: the backward pass makes them anew, tile by tile.
+
+    A weight is exp(logit - shift) / total, with a shift and a total for each query.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, scale: float) -> Tensor:
-        if theta_BND.device.type == "cpu" and theta_BND.shape[2] == g_BMV.shape[2]:
-            with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # an error, not the matrix, should it not fit
-                y_BNV = _fused(theta_BND, phi_BMD, g_BMV, scale)
-        else:
-            y_BNV = g_BMV.new_empty(*theta_BND.shape[:2], g_BMV.shape[2])
-            for tile in _tiles(theta_BND, phi_BMD):
-                y_BNV[:, tile] = _weights(theta_BND[:, tile] * scale, phi_BMD) @ g_BMV
-        ctx.save_for_backward(theta_BND, phi_BMD, g_BMV, y_BNV)
+        y_BNV, shift_BN1, total_BN1 = _in_tiles(theta_BND, phi_BMD, g_BMV, scale)
+        ctx.save_for_backward(theta_BND, phi_BMD, g_BMV, y_BNV, shift_BN1, total_BN1)
         ctx.scale = scale  # type: ignore[attr-defined]
         return y_BNV
 
@@ -91,33 +90,70 @@ class _Tiled(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, dy_BNV: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """dS = P ∘ (dy gᵀ - Σ_v dy y), of which dθ = dS φ and dφ = dSᵀ θ; dg = Pᵀ dy."""
-        theta_BND, phi_BMD, g_BMV, y_BNV = ctx.saved_tensors  # type: ignore[attr-defined]
+        theta_BND, phi_BMD, g_BMV, y_BNV, shift_BN1, total_BN1 = ctx.saved_tensors  # type: ignore[attr-defined]
         scale: float = ctx.scale  # type: ignore[attr-defined]
-        precise = torch.promote_types(theta_BND.dtype, torch.float32)
-        dtheta_BND = torch.empty_like(theta_BND)
-        # Sums over the tiles stay in float32.
+        precise = shift_BN1.dtype  # of sums over tiles
+        dtheta_BND = torch.zeros_like(theta_BND, dtype=precise)
         dphi_BMD = torch.zeros_like(phi_BMD, dtype=precise)
         dg_BMV = torch.zeros_like(g_BMV, dtype=precise)
-        for tile in _tiles(theta_BND, phi_BMD):
-            scaled, dy = theta_BND[:, tile] * scale, dy_BNV[:, tile]
-            weights = _weights(scaled, phi_BMD)
-            dg_BMV += weights.mT @ dy
-            mean = (dy * y_BNV[:, tile]).sum(-1, keepdim=True)
-            dlogits = torch.baddbmm(mean, dy, g_BMV.mT, beta=-1).mul_(weights)
-            dphi_BMD += dlogits.mT @ scaled
-            dtheta_BND[:, tile] = dlogits @ phi_BMD * scale
-        return dtheta_BND, dphi_BMD.to(phi_BMD.dtype), dg_BMV.to(g_BMV.dtype), None
+        for rows, tiles in _tiles(theta_BND, phi_BMD):
+            scaled, shift = theta_BND[:, rows] * scale, shift_BN1[:, rows]
+            # Divided by the totals here, where there are fewest numbers.
+            dy = (dy_BNV[:, rows] / total_BN1[:, rows]).to(dy_BNV.dtype)
+            mean = (dy * y_BNV[:, rows]).sum(-1, keepdim=True)
+            for keys in tiles:
+                weights = _logits(scaled, phi_BMD[:, keys]).sub_(shift).exp_().to(dy.dtype)
+                _add_product(dg_BMV[:, keys], weights.mT, dy)
+                dlogits = torch.baddbmm(mean, dy, g_BMV[:, keys].mT, beta=-1).mul_(weights)
+                _add_product(dphi_BMD[:, keys], dlogits.mT, scaled)
+                _add_product(dtheta_BND[:, rows], dlogits, phi_BMD[:, keys])
+        return dtheta_BND.mul_(scale).to(theta_BND.dtype), dphi_BMD.to(phi_BMD.dtype), dg_BMV.to(g_BMV.dtype), None
 
 
-def _tiles(theta_BND: Tensor, phi_BMD: Tensor) -> list[slice]:
-    """Runs of queries whose weights fit ``_TILE``; of one query at least."""
-    (b, n, _), m = theta_BND.shape, phi_BMD.shape[1]
-    rows = max(1, _TILE // (b * m * theta_BND.element_size()))
-    return [slice(first, first + rows) for first in range(0, n, rows)]
+def _in_tiles(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """y [B, N, V], and shift and total [B, N, 1]: the largest logit so far moves the sums that were taken before it."""
+    precise = torch.promote_types(theta_BND.dtype, torch.float32)
+    b, n, _ = theta_BND.shape
+    y_BNV = g_BMV.new_empty(b, n, g_BMV.shape[2])
+    shift_BN1 = theta_BND.new_full((b, n, 1), -torch.inf, dtype=precise)
+    total_BN1 = torch.zeros_like(shift_BN1)
+    for rows, tiles in _tiles(theta_BND, phi_BMD):
+        scaled, shift, total = theta_BND[:, rows] * scale, shift_BN1[:, rows], total_BN1[:, rows]
+        y = torch.zeros_like(y_BNV[:, rows], dtype=precise)
+        for keys in tiles:
+            logits = _logits(scaled, phi_BMD[:, keys])
+            largest = torch.maximum(shift, logits.amax(-1, keepdim=True))
+            shrink = (shift - largest).exp_()
+            weights = logits.sub_(largest).exp_()
+            total.mul_(shrink).add_(weights.sum(-1, keepdim=True))
+            _add_product(y.mul_(shrink), weights.to(g_BMV.dtype), g_BMV[:, keys])
+            shift.copy_(largest)
+        y_BNV[:, rows] = y.div_(total)
+    return y_BNV, shift_BN1, total_BN1
 
 
-def _weights(scaled_BRD: Tensor, phi_BMD: Tensor) -> Tensor:
-    """[B, R, D], [B, M, D] -> softmax over the keys [B, R, M]."""
+def _tiles(theta_BND: Tensor, phi_BMD: Tensor) -> list[tuple[slice, list[slice]]]:
+    """Squares of queries and keys whose weights fit ``_TILE``: for each run of queries the runs of keys."""
+    edge = math.isqrt(_TILE // (theta_BND.shape[0] * torch.promote_types(theta_BND.dtype, torch.float32).itemsize))
+    edge = max(1, edge // _ROWS) * _ROWS
+    runs_of_keys = _runs(phi_BMD.shape[1], edge)
+    return [(rows, runs_of_keys) for rows in _runs(theta_BND.shape[1], edge)]
+
+
+def _runs(count: int, length: int) -> list[slice]:
+    return [slice(first, min(first + length, count)) for first in range(0, count, length)]
+
+
+def _logits(scaled_BRD: Tensor, phi_BKD: Tensor) -> Tensor:
+    """[B, R, D], [B, K, D] -> [B, R, K] in float32 at least; products of float16 can pass its largest number."""
     if scaled_BRD.dtype == torch.float16:
-        return (scaled_BRD.float() @ phi_BMD.float().mT).softmax(dim=-1).half()
-    return (scaled_BRD @ phi_BMD.mT).softmax(dim=-1)
+        return scaled_BRD.float() @ phi_BKD.float().mT
+    return (scaled_BRD @ phi_BKD.mT).to(torch.promote_types(scaled_BRD.dtype, torch.float32))
+
+
+def _add_product(total_BXY: Tensor, left_BXK: Tensor, right_BKY: Tensor) -> None:
+    """total += left @ right; without a tensor for the product, where the types are the same."""
+    if total_BXY.dtype == left_BXK.dtype:
+        total_BXY.baddbmm_(left_BXK, right_BKY)
+    else:
+        total_BXY += left_BXK @ right_BKY

@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from nlnet.ops.autocast import without_autocast
 
 # The definition is faster than sorting while N·M / (N + M) is below this (docs/performance.md).
-_FEW_PAIRS = 128
+_FEW_PAIRS = 200
 _RUN = 32  # rows of a running sum that are added one by one
 
 

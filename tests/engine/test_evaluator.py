@@ -77,9 +77,7 @@ def test_a_video_counted_twice_or_never_is_an_error() -> None:
             evaluate(Logits(), wrong, to_input=to_input, device=torch.device("cpu"), num_videos=7, num_classes=3)
 
 
-def scored(
-    samples: list[Sample], scoring: Scoring | None = None, precision: Precision | None = None
-) -> Predictions:
+def scored(samples: list[Sample], scoring: Scoring | None = None, precision: Precision | None = None) -> Predictions:
     return evaluate(
         Logits(),
         samples,

@@ -75,3 +75,13 @@ def test_channels_stay_last_in_memory_without_a_copy() -> None:
         conv = Conv3d(4, 6, kernel, padding=padding, bias=False).to(memory_format=torch.channels_last_3d)
         assert conv(x).is_contiguous(memory_format=torch.channels_last_3d)
     assert x.transpose(1, 2).reshape(6, 4, 6, 6).data_ptr() == x.data_ptr()
+
+
+def test_gradients_have_the_strides_of_weights_with_channels_last() -> None:
+    """DistributedDataParallel complains of others, which it has to copy."""
+    for convolution in (Conv3d(1024, 256, 1), Conv3d(8, 8, 1), Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1))):
+        convolution.to(memory_format=torch.channels_last_3d)
+        x = torch.randn(1, convolution.in_channels, 2, 3, 3).to(memory_format=torch.channels_last_3d)
+        convolution(x).sum().backward()
+        assert convolution.weight.grad is not None
+        assert convolution.weight.grad.stride() == convolution.weight.stride()
