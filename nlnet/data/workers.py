@@ -7,10 +7,9 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from torch.utils.data import DataLoader
 
@@ -99,26 +98,53 @@ class LastingLoader(Generic[Item]):
 
     def _next(self, batches: Iterator[Item]) -> Item:
         """The next batch; ``_WorkersGone`` if one of the workers is dead, or none of them answers."""
-        start = time.monotonic()
-        while True:
-            try:
-                return next(batches)
-            except (RuntimeError, OSError, EOFError) as error:
-                workers = _workers(batches)
-                if not workers or "in DataLoader worker process" in str(error):
-                    raise  # what decoding itself raised
-                dead = [str(worker.pid) for worker in workers if not worker.is_alive()]
-                if dead:
-                    codes = ", ".join(str(worker.exitcode) for worker in workers if not worker.is_alive())
-                    raise _WorkersGone(f"worker process {', '.join(dead)} ended (exit code {codes})") from error
-                if isinstance(error, OSError | EOFError):  # it ended while it handed over a batch
-                    raise _WorkersGone(f"a worker process broke off ({type(error).__name__})") from error
-                if "timed out after" not in str(error):
-                    raise
-                if self.patience_s is not None and time.monotonic() - start > self.patience_s:
-                    raise _WorkersGone(
-                        f"no batch for {self.patience_s:g} s (worker_timeout): a worker hangs"
-                    ) from error
+        workers = _workers(batches)
+        with _Deadline(self.patience_s, workers) as deadline:
+            while True:
+                try:
+                    return next(batches)
+                except (RuntimeError, OSError, EOFError) as error:
+                    if not workers or "in DataLoader worker process" in str(error):
+                        raise  # what decoding itself raised
+                    if deadline.passed:
+                        raise _WorkersGone(
+                            f"no batch for {self.patience_s:g} s (worker_timeout): a worker hangs"
+                        ) from error
+                    dead = [str(worker.pid) for worker in workers if not worker.is_alive()]
+                    if dead:
+                        codes = ", ".join(str(worker.exitcode) for worker in workers if not worker.is_alive())
+                        raise _WorkersGone(f"worker process {', '.join(dead)} ended (exit code {codes})") from error
+                    if isinstance(error, OSError | EOFError):  # it ended while it handed over a batch
+                        raise _WorkersGone(f"a worker process broke off ({type(error).__name__})") from error
+                    if "timed out after" not in str(error):
+                        raise
+
+
+class _Deadline:
+    """Ends the workers when the time in the block is up.
+
+    From outside, because the wait for the memory of a batch, which a stopped worker does not hand over, knows no time
+    limit: it ends with the worker.
+    """
+
+    def __init__(self, seconds: float | None, workers: list[Any]) -> None:
+        self.workers = workers
+        self.passed = False
+        self._timer = threading.Timer(seconds, self._end) if seconds is not None and workers else None
+
+    def __enter__(self) -> Self:
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        self.passed = True
+        _send_kill(self.workers)
 
 
 class _WorkersGone(Exception):
@@ -149,9 +175,13 @@ def _end(batches: Iterator[Any]) -> None:
 
 
 def _kill(workers: list[Any]) -> None:
+    _send_kill(workers)
+    for worker in workers:
+        worker.join(timeout=1)
+
+
+def _send_kill(workers: list[Any]) -> None:
     for worker in workers:
         if worker.is_alive():
             with suppress(OSError):
                 os.kill(worker.pid, signal.SIGKILL)
-    for worker in workers:
-        worker.join(timeout=1)

@@ -43,7 +43,10 @@ class Conv3d(nn.Conv3d):
                 x = x[:, :, :, :: self.stride[1], :: self.stride[2]]
             # Channels last, as the weights: gradients with other strides make DistributedDataParallel complain.
             weight_OC = weight_OCHW.movedim(1, -1).flatten(1)
-            return F.linear(x.movedim(1, -1), weight_OC, self.bias).movedim(-1, 1)
+            x_BTHWC = x.movedim(1, -1)
+            # As rows: of a strided view with five axes, PyTorch makes a product of many matrices, with copies.
+            y_PO = F.linear(x_BTHWC.reshape(-1, c), weight_OC, self.bias)
+            return y_PO.view(*x_BTHWC.shape[:-1], -1).movedim(-1, 1)
         pictures = x.transpose(1, 2).reshape(b * t, c, h, w)
         y = F.conv2d(pictures, weight_OCHW, self.bias, self.stride[1:], self.padding[1:])
         return y.view(b, t, *y.shape[1:]).transpose(1, 2)

@@ -69,6 +69,29 @@ def survived(home: Path, way: str, video: int, *, workers: int, test: bool) -> C
     return name, right and marker.exists(), f"{len(got)} of {len(expected)} batches"
 
 
+def stopped_behind_a_batch(home: Path) -> Case:
+    """Stopped while a batch that it has read waits to be taken, whose memory it must hand over itself."""
+    marker = home / "stopped_behind_a_batch"
+    decoded: list[int] = []  # by the worker
+
+    def before(number: int) -> None:
+        decoded.append(number)
+        if len(decoded) > 2 * BATCH and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    readers = Readers(1, patience_s=3)
+    batches = iter(train_loader(noise_clips(before), batch_size=BATCH, start_step=0, steps=BATCHES, readers=readers))
+    got = [next(batches).clips]
+    deadline = time.monotonic() + 60
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    got += [batch.clips for batch in batches]
+    expected = train_batches(lambda video: None, 0)
+    right = len(got) == len(expected) and all(map(torch.equal, got, expected))
+    return "SIGSTOP with a batch to hand over", right and marker.exists(), f"{len(got)} of {len(expected)} batches"
+
+
 def gives_up(way: str) -> Case:
     """What fails each time ends in an error that names the videos of the batch."""
 
@@ -117,6 +140,7 @@ def run_all(home: Path, *, ways: int = 8, full: bool = True) -> list[Case]:
             for test in (False, True):
                 videos = (5, 17, 23) if full and way in quick else (5,)
                 cases += [survived(home, way, video, workers=workers, test=test) for video in videos]
+    cases += [stopped_behind_a_batch(home)]
     cases += [gives_up(way) for way in (quick if full else quick[:1])]
     cases += [own_error(kind) for kind in (MemoryError, ValueError, OSError, RuntimeError)]
     cases += [ignored(home, number) for number in (signal.SIGINT, signal.SIGUSR1)]
