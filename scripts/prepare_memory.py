@@ -1,7 +1,8 @@
 """How much memory ``nlnet data`` takes for a data set of Kinetics' size: python scripts/prepare_memory.py [videos].
 
-Makes that many one-byte files in a temporary folder (300,000 by default), runs scan, diff and shard on them, each in a
-process of its own, and prints the most memory that each had.
+Makes that many one-byte files in a temporary folder (300,000 by default), runs each command on them in a process of its
+own, and prints the most memory that each had. check, stats and resize find every one of the files broken, which is when
+they have most to write down.
 """
 
 import os
@@ -38,6 +39,8 @@ def main() -> None:
         run("data", "--help")
         run("data", "scan", str(root), "--out", str(out))
         lists = [str(out / "train.csv"), str(out / "val.csv")]
+        for command in ("check", "stats", "resize"):
+            run("data", command, str(root), "--out", str(out / command))
         run("data", "diff", *lists, "--out", str(out), "--by", "source", "--disjoint")
         run("data", "shard", lists[0], "--root", str(root), "--out", str(out), "--megabytes", "0.02")
 

@@ -47,13 +47,17 @@ class Statistics:
             f"{self.videos} videos, {duration} (h:mm:ss), {self.frames} frames; {self.bad} cannot be opened",
             f"{len(counts)} classes of {counts[0]} to {counts[-1]} videos, {counts[len(counts) // 2]} in the middle",
         ]
+        if self.videos == self.bad:
+            return "\n".join(lines)
         if self.seconds:
             lines.append(f"seconds: {_spread(self.seconds)}; {self.without_duration} do not say")
-        lines.append(f"frames per second: {_most(self.frame_rates)}")
-        lines.append(f"shorter side in pixels: {_spread(self.short_sides)}")
-        lines.append(f"width x height: {_most(Counter({f'{w}x{h}': n for (w, h), n in self.sizes.items()}))}")
-        lines.append(f"codec: {_most(self.codecs)}")
-        lines.append(f"container: {_most(self.containers)}")
+        lines += [
+            f"frames per second: {_most(self.frame_rates)}",
+            f"shorter side in pixels: {_spread(self.short_sides)}",
+            f"width x height: {_most(Counter({f'{w}x{h}': n for (w, h), n in self.sizes.items()}))}",
+            f"codec: {_most(self.codecs)}",
+            f"container: {_most(self.containers)}",
+        ]
         return "\n".join(lines)
 
 

@@ -39,6 +39,14 @@ def test_statistics(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (tmp_path / "out/stats.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_statistics_of_videos_that_are_all_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_bytes(b"x")
+    assert run("data", ["stats", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert "1 videos, 0:00:00 (h:mm:ss), 0 frames; 1 cannot be opened" in capsys.readouterr().out
+    assert (tmp_path / "out/stats.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_statistics_killed_and_started_again(clips: Path, tmp_path: Path) -> None:
     command = ["data", "stats", str(clips), "--workers", "1", "--out"]
     kill_at("nlnet.data.prepare.ledger:Ledger.record", 7, [*command, str(tmp_path / "cut")], tmp_path)
