@@ -24,7 +24,7 @@ def softmax_attention(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, *, scal
     """Gaussian and embedded Gaussian (equations 2 and 3). [B, N, D], [B, M, D], [B, M, V] -> [B, N, V].
 
     f = exp(scale · θ_iᵀφ_j) and C(x) = Σ_j f, so that 1/C · f is a softmax over the key positions. Never more than
-    ``LARGEST_MATRIX`` weights are in memory (or one query's of each clip).
+    ``LARGEST_MATRIX`` weights are in memory (or one of each clip).
     """
     theta_BND, phi_BMD, g_BMV = autocast_to(theta_BND, phi_BMD, g_BMV)
     with without_autocast(theta_BND):
@@ -97,12 +97,11 @@ class _Tiled(torch.autograd.Function):
         dphi_BMD = torch.zeros_like(phi_BMD, dtype=precise)
         dg_BMV = torch.zeros_like(g_BMV, dtype=precise)
         for rows, tiles in _tiles(theta_BND, phi_BMD):
-            scaled, shift = theta_BND[:, rows] * scale, shift_BN1[:, rows]
-            # Divided by the totals here, where there are fewest numbers.
-            dy = (dy_BNV[:, rows] / total_BN1[:, rows]).to(dy_BNV.dtype)
+            scaled, dy = theta_BND[:, rows] * scale, dy_BNV[:, rows]
+            shift, share = shift_BN1[:, rows], total_BN1[:, rows].reciprocal()
             mean = (dy * y_BNV[:, rows]).sum(-1, keepdim=True)
             for keys in tiles:
-                weights = _logits(scaled, phi_BMD[:, keys]).sub_(shift).exp_().to(dy.dtype)
+                weights = _logits(scaled, phi_BMD[:, keys]).sub_(shift).exp_().mul_(share).to(dy.dtype)
                 _add_product(dg_BMV[:, keys], weights.mT, dy)
                 dlogits = torch.baddbmm(mean, dy, g_BMV[:, keys].mT, beta=-1).mul_(weights)
                 _add_product(dphi_BMD[:, keys], dlogits.mT, scaled)
@@ -135,7 +134,7 @@ def _in_tiles(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, scale: float) -
 def _tiles(theta_BND: Tensor, phi_BMD: Tensor) -> list[tuple[slice, list[slice]]]:
     """Squares of queries and keys whose weights fit ``_TILE``: for each run of queries the runs of keys."""
     edge = math.isqrt(_TILE // (theta_BND.shape[0] * torch.promote_types(theta_BND.dtype, torch.float32).itemsize))
-    edge = max(1, edge // _ROWS) * _ROWS
+    edge = edge // _ROWS * _ROWS or max(1, edge)
     runs_of_keys = _runs(phi_BMD.shape[1], edge)
     return [(rows, runs_of_keys) for rows in _runs(theta_BND.shape[1], edge)]
 

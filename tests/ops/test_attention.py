@@ -178,6 +178,18 @@ def test_softmax_with_logits_beyond_half_precision(dtype: torch.dtype) -> None:
     assert close(actual, g.double().mean(1, keepdim=True).expand(-1, 4, -1), 2 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("clips", [1, 7, 300, 3136, 10**6])
+def test_tiles_cover_all_pairs_within_their_bound(clips: int) -> None:
+    queries, keys = torch.empty(clips, 200, 1, device="meta"), torch.empty(clips, 70, 1, device="meta")
+    pairs = torch.zeros(200, 70, dtype=torch.int)
+    for rows, tiles in attention._tiles(queries, keys):
+        for columns in tiles:
+            pairs[rows, columns] += 1
+            size = pairs[rows, columns].numel()
+            assert 4 * clips * size <= attention._TILE or size == 1
+    assert (pairs == 1).all()
+
+
 @operations
 def test_transposed_inputs_give_the_same(operation: Operation, loop: Operation) -> None:
     queries, keys, g = inputs(loop, 2, 6, 5, 4, 3)
