@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -37,7 +38,9 @@ def class_folder(root: Path) -> Path:
     """Thirty small videos of three classes, for the runs that are whole commands."""
     for label, (name, colour) in enumerate([("sky", (60, 60, 200)), ("grass", (60, 200, 60)), ("wall", (200, 60, 60))]):
         for number in range(10):
-            write_clip(root / name / f"clip {number}.mp4", colour, seed=100 * label + number)
+            path = root / name / f"clip {number}.mp4"
+            if not path.exists():  # another process may be reading it
+                write_clip(path, colour, seed=100 * label + number)
     return root
 
 
@@ -119,6 +122,8 @@ def main() -> int:
     if unknown := set(options.groups) - set(chosen):
         parser.error(f"no such group: {', '.join(sorted(unknown))}; there are {', '.join(chosen)}")
     torch.set_num_threads(1)
+    # The shell of a script starts what runs in the background with SIGINT ignored, and jobs would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     home = options.keep or Path(tempfile.mkdtemp(prefix="nlnet-faults-"))
     clips = class_folder(home / "clips")
     lost = 0
