@@ -153,6 +153,6 @@ def _logits(scaled_BRD: Tensor, phi_BKD: Tensor) -> Tensor:
 def _add_product(total_BXY: Tensor, left_BXK: Tensor, right_BKY: Tensor) -> None:
     """total += left @ right; without a tensor for the product, where the types are the same."""
     if total_BXY.dtype == left_BXK.dtype:
-        total_BXY.baddbmm_(left_BXK, right_BKY)
+        torch.baddbmm(total_BXY, left_BXK, right_BKY, out=total_BXY)  # baddbmm_ is not counted by FlopCounterMode
     else:
         total_BXY += left_BXK @ right_BKY
