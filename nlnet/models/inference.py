@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nlnet.models.non_local import NonLocalBlock
 from nlnet.models.resnet import Bottleneck, VideoResNet
+from nlnet.ops.autocast import type_of_products
 
 Linear = nn.Conv3d | nn.Linear
 
@@ -30,14 +31,8 @@ def for_inference(model: nn.Module) -> nn.Module:
             _fold(part.get_submodule(linear), part.get_submodule(norm))  # type: ignore[arg-type]
             part.set_submodule(norm, nn.Identity())
         if isinstance(part, Linear):
-            part.to(_type_of_products(part.weight))
+            part.to(type_of_products(part.weight))
     return model
-
-
-def _type_of_products(weight: Tensor) -> torch.dtype:
-    """That in which the linear map of this weight is computed here."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _pairs(part: nn.Module) -> list[tuple[str, str]]:

@@ -111,7 +111,7 @@ class _Tiled(torch.autograd.Function):
 
 def _in_tiles(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """y [B, N, V], and shift and total [B, N, 1]: the largest logit so far moves the sums that were taken before it."""
-    precise = torch.promote_types(theta_BND.dtype, torch.float32)
+    precise = _precise(theta_BND)
     b, n, _ = theta_BND.shape
     y_BNV = g_BMV.new_empty(b, n, g_BMV.shape[2])
     shift_BN1 = theta_BND.new_full((b, n, 1), -torch.inf, dtype=precise)
@@ -133,7 +133,7 @@ def _in_tiles(theta_BND: Tensor, phi_BMD: Tensor, g_BMV: Tensor, scale: float) -
 
 def _tiles(theta_BND: Tensor, phi_BMD: Tensor) -> list[tuple[slice, list[slice]]]:
     """Squares of queries and keys whose weights fit ``_TILE``: for each run of queries the runs of keys."""
-    edge = math.isqrt(_TILE // (theta_BND.shape[0] * torch.promote_types(theta_BND.dtype, torch.float32).itemsize))
+    edge = math.isqrt(_TILE // (theta_BND.shape[0] * _precise(theta_BND).itemsize))
     edge = edge // _ROWS * _ROWS or max(1, edge)
     runs_of_keys = _runs(phi_BMD.shape[1], edge)
     return [(rows, runs_of_keys) for rows in _runs(theta_BND.shape[1], edge)]
@@ -147,7 +147,12 @@ def _logits(scaled_BRD: Tensor, phi_BKD: Tensor) -> Tensor:
     """[B, R, D], [B, K, D] -> [B, R, K] in float32 at least; products of float16 can pass its largest number."""
     if scaled_BRD.dtype == torch.float16:
         return scaled_BRD.float() @ phi_BKD.float().mT
-    return (scaled_BRD @ phi_BKD.mT).to(torch.promote_types(scaled_BRD.dtype, torch.float32))
+    return (scaled_BRD @ phi_BKD.mT).to(_precise(scaled_BRD))
+
+
+def _precise(tensor: Tensor) -> torch.dtype:
+    """The type of logits and of sums over tiles."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _add_product(total_BXY: Tensor, left_BXK: Tensor, right_BKY: Tensor) -> None:

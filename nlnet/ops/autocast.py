@@ -9,11 +9,18 @@ from torch import Tensor
 
 def autocast_to(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in the type that autocast has matrix products in, where it is on."""
-    device = tensors[0].device.type
-    if device == "meta" or not torch.is_autocast_enabled(device):
+    if not _is_on(tensors[0]):
         return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(tensor.to(dtype) for tensor in tensors)
+    return tuple(tensor.to(type_of_products(tensor)) for tensor in tensors)
+
+
+def type_of_products(tensor: Tensor) -> torch.dtype:
+    """In which matrix products of this tensor are computed here."""
+    return torch.get_autocast_dtype(tensor.device.type) if _is_on(tensor) else tensor.dtype
+
+
+def _is_on(tensor: Tensor) -> bool:
+    return not tensor.is_meta and torch.is_autocast_enabled(tensor.device.type)
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager[Any]:
