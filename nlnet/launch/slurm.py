@@ -129,6 +129,8 @@ class SlurmJob:
                 return code
             self.say("preempted; queued again")
             self._submit()
+            if self.stopped:  # meanwhile: ``stop`` has cancelled the job before
+                self.job.cancel()
 
     def stop(self) -> None:
         self.stopped = True

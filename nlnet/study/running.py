@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 from nlnet.errors import ConfigError
@@ -58,8 +58,9 @@ def run_all(
     """
     runner = _Runner(runs, slots, launcher, say)
     with ThreadPoolExecutor(max_workers=len(slots)) as pool:
-        trainings = [pool.submit(runner.train, number) for number in range(len(runs))]
+        trainings: list[Future[bool]] = []
         try:
+            trainings += [pool.submit(runner.train, number) for number in range(len(runs))]
             elsewhere = [number for number, training in enumerate(trainings) if not training.result()]
             trainings += [pool.submit(runner.await_other, number) for number in elsewhere]
             for training in trainings:
@@ -136,6 +137,8 @@ class _Runner:
         try:
             job = self._start(run, slot, lock, lambda line: self.say(f"{title} {line}"))
             self.jobs.add(job)
+            if self.stopped.is_set():  # while it started: ``stop`` may have looked before the job was there
+                job.stop()
             code = job.wait()
             self.jobs.discard(job)
         finally:

@@ -1,5 +1,6 @@
 """Running a sweep: each run once, whoever else is at work in its folder, and whatever becomes of a run."""
 
+import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -141,3 +142,38 @@ def test_a_launcher_starts_the_runs_where_it_wants(tmp_path: Path) -> None:
     assert launcher.started == [(["train", "a=b"], tmp_path / "a")]
     assert "[1/1 a seed 0] submitted" in said
     assert times_run(tmp_path / "a") == 0
+
+
+class Slow:
+    """A launcher with a job that is interrupted, and told to stop, before ``start`` has returned it."""
+
+    def __init__(self) -> None:
+        self.all_stopped, self.ended = threading.Event(), threading.Event()
+
+    def start(self, arguments: list[str], *, folder: Path, say: Callable[[str], None]) -> Job:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        assert self.all_stopped.wait(timeout=60)
+        return self
+
+    def wait(self) -> int:
+        return 0 if self.ended.wait(timeout=60) else 1
+
+    def stop(self) -> None:
+        self.ended.set()
+
+
+def test_a_run_that_is_just_starting_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher, stop = Slow(), running._Runner.stop
+
+    def stop_all(runner: running._Runner) -> None:
+        stop(runner)
+        launcher.all_stopped.set()
+
+    monkeypatch.setattr(running._Runner, "stop", stop_all)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ``nlnet sweep`` does
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_all([fake_run(tmp_path / "a")], launcher=launcher, say=lambda text: None)  # type: ignore[arg-type]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert launcher.ended.is_set()
