@@ -8,6 +8,7 @@ interleaved turns), ``peaks`` (memory, in processes of their own) and ``machine`
 BENCHMARKS = {
     "cost": "what a network costs, part by part, counted without running it",
     "model": "inference and training steps of a network: clips/s, share of the matrix rate, peak memory",
+    "layers": "a training step layer by layer, beside the textbook's layers",
     "block": "one non-local block in each form, beside the textbook's: time and peak memory",
     "memory": "peak memory of training by precision and batch: estimated, and measured beside it",
     "loader": "training clips as they come from the videos, without a network: clips/s",

@@ -132,7 +132,7 @@ class TextbookResNet(nn.Module):
             copy.deepcopy(ours.get_submodule("stem.pool")),
         )
         self.stages = nn.Sequential(
-            *(_part(part) for name in ours.stage_names for part in ours.get_submodule(name).children())
+            *(counterpart(part) for name in ours.stage_names for part in ours.get_submodule(name).children())
         )
         self.dropout = nn.Dropout(ours.dropout.p)
         self.head = copy.deepcopy(ours.head)
@@ -142,10 +142,17 @@ class TextbookResNet(nn.Module):
         return logits
 
 
-def _part(ours: nn.Module) -> nn.Module:
+def counterpart(ours: nn.Module) -> nn.Module:
+    """A part of a network of ours, or a layer, as the textbook has it, with the same weights."""
     if isinstance(ours, Bottleneck):
         return TextbookBottleneck(ours)
-    return TextbookBlock(ours) if isinstance(ours, NonLocalBlock) else copy.deepcopy(ours)
+    if isinstance(ours, NonLocalBlock):
+        return TextbookBlock(ours)
+    if isinstance(ours, nn.Conv3d):
+        return _convolution(ours)
+    if isinstance(ours, nn.modules.batchnorm._BatchNorm):
+        return _batch_norm_3d(ours)
+    return copy.deepcopy(ours)
 
 
 def _convolution(ours: nn.Module) -> nn.Module:

@@ -7,6 +7,8 @@ frames. docs/performance.md has the measurements.
 Axes: B clips, C channels in, O channels out, T frames, H×W positions, P positions of a frame, K frames of a kernel.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class Conv3d(nn.Conv3d):
             return self._pictures(x[:, :, :: self.stride[0]] if self.stride[0] > 1 else x)
         same_length = kernel % 2 == 1 and self.stride == (1, 1, 1) and self.padding == (kernel // 2, 0, 0)
         if plain and same_length and self.kernel_size[1:] == (1, 1) and _on_cpu(x):
-            return self._moved(x)
+            return self._along_time(x)
         return super().forward(x)
 
     def _pictures(self, x: Tensor) -> Tensor:
@@ -51,12 +53,11 @@ class Conv3d(nn.Conv3d):
         y = F.conv2d(pictures, weight_OCHW, self.bias, self.stride[1:], self.padding[1:])
         return y.view(b, t, *y.shape[1:]).transpose(1, 2)
 
-    def _moved(self, x: Tensor) -> Tensor:
+    def _along_time(self, x: Tensor) -> Tensor:
         """t×1×1, as long as the clip. [B, C, T, H, W] -> [B, O, T, H, W]."""
         b, c, t, h, w = x.shape
-        weight_KOC = self.weight.flatten(2).permute(2, 0, 1).contiguous()
-        x, weight_KOC = autocast_to(x, weight_KOC)
-        y: Tensor = _Moved.apply(x.movedim(1, -1).reshape(b, t, h * w, c), weight_KOC)
+        x, weight = autocast_to(x, self.weight)
+        y: Tensor = _AlongTime.apply(x.movedim(1, -1).reshape(b, t, h * w, c), weight.flatten(2))
         y_BTHWO = y.view(b, t, h, w, -1)
         return (y_BTHWO if self.bias is None else y_BTHWO + self.bias).movedim(-1, 1)
 
@@ -66,52 +67,61 @@ def _on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-class _Moved(torch.autograd.Function):
-    """Σ_k x moved by k - K // 2 frames · w_kᵀ. [B, T, P, C], [K, O, C] -> [B, T, P, O].
+class _AlongTime(torch.autograd.Function):
+    """A convolution of pictures whose rows are frames. [B, T, P, C], [O, C, K] -> [B, T, P, O].
 
-    A function of its own, because the products are added up in place, which autograd alone would pay with copies.
+    A function of its own for the gradient of its weights, which takes PyTorch two to three times as long.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x_BTPC: Tensor, weight_KOC: Tensor) -> Tensor:
-        ctx.save_for_backward(x_BTPC, weight_KOC)
+    def forward(ctx: FunctionCtx, x_BTPC: Tensor, weight_OCK: Tensor) -> Tensor:
+        x_BTPC = x_BTPC.contiguous()
+        ctx.save_for_backward(x_BTPC, weight_OCK)
         with without_autocast(x_BTPC):
-            y_BTPO = x_BTPC @ weight_KOC[len(weight_KOC) // 2].mT
-            for k, source, target in _moves(len(weight_KOC), x_BTPC.shape[1]):
-                for x_TPC, y_TPO in zip(x_BTPC, y_BTPO, strict=True):
-                    _flat(y_TPO[target]).addmm_(_flat(x_TPC[source]), weight_KOC[k].mT)
-        return y_BTPO
+            y_BOTP = F.conv2d(x_BTPC.movedim(-1, 1), weight_OCK[..., None], padding=(weight_OCK.shape[2] // 2, 0))
+        return y_BOTP.movedim(1, -1).contiguous()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, dy_BTPO: Tensor) -> tuple[Tensor, Tensor]:
-        x_BTPC, weight_KOC = ctx.saved_tensors  # type: ignore[attr-defined]
-        dy_BTPO = dy_BTPO.contiguous()
-        middle = len(weight_KOC) // 2
+    def backward(ctx: FunctionCtx, dy_BTPO: Tensor) -> tuple[Tensor | None, Tensor]:
+        x_BTPC, weight_OCK = ctx.saved_tensors  # type: ignore[attr-defined]
+        dy_BTPO, kernel = dy_BTPO.contiguous(), weight_OCK.shape[2]
+        dweight_OKC = weight_OCK.new_zeros(len(weight_OCK), kernel, weight_OCK.shape[1])
+        dx_BTPC = None
         with without_autocast(x_BTPC):
-            dx_BTPC = dy_BTPO @ weight_KOC[middle]
-            dweight_KOC = torch.zeros_like(weight_KOC)
-            torch.mm(dy_BTPO.flatten(0, 2).mT, x_BTPC.flatten(0, 2), out=dweight_KOC[middle])
-            for k, source, target in _moves(len(weight_KOC), x_BTPC.shape[1]):
-                for x_TPC, dx_TPC, dy_TPO in zip(x_BTPC, dx_BTPC, dy_BTPO, strict=True):
-                    dy = _flat(dy_TPO[target])
-                    _flat(dx_TPC[source]).addmm_(dy, weight_KOC[k])
-                    dweight_KOC[k].addmm_(dy.mT, _flat(x_TPC[source]))
-        return dx_BTPC, dweight_KOC
+            if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+                pictures = dy_BTPO.movedim(-1, 1), x_BTPC.movedim(-1, 1)
+                dx_BTPC = _gradient(0, *pictures, weight_OCK[..., None], padding=(kernel // 2, 0)).movedim(1, -1)
+            for k, source, target in _moves(kernel, x_BTPC.shape[1]):
+                for x_TPC, dy_TPO in zip(x_BTPC[:, source], dy_BTPO[:, target], strict=True):
+                    _add_product(dweight_OKC[:, k], dy_TPO.flatten(0, 1), x_TPC.flatten(0, 1))
+        return dx_BTPC, dweight_OKC.mT
+
+
+def _add_product(sum_OC: Tensor, dy_RO: Tensor, x_RC: Tensor) -> None:
+    """sum += dyᵀ x over R rows, as the gradient of a 1×1 convolution where that is faster."""
+    if sum_OC.numel() >= _MANY_WEIGHTS:
+        sum_OC.addmm_(dy_RO.mT, x_RC)
+    else:
+        # Each a picture of a single row, made so that its strides say without doubt that channels are last.
+        dy, x = (rows.view(1, 1, *rows.shape).movedim(-1, 1) for rows in (dy_RO, x_RC))
+        sum_OC += _gradient(1, dy, x, sum_OC[..., None, None])[..., 0, 0]
+
+
+def _gradient(of: int, dy: Tensor, x: Tensor, weight: Tensor, *, padding: tuple[int, int] = (0, 0)) -> Tensor:
+    """The gradient of a 2-D convolution to its input (``of=0``) or weight (``of=1``)."""
+    one, none, mask = (1, 1), (0, 0), (of == 0, of == 1, False)
+    gradients: Sequence[Tensor] = torch.ops.aten.convolution_backward(
+        dy, x, weight, None, one, padding, one, False, none, 1, mask
+    )
+    return gradients[of]
 
 
 def _moves(kernel: int, frames: int) -> list[tuple[int, slice, slice]]:
-    """For each k but the middle one: the frames that it reads, and those that it adds to, where there are any."""
-    found = []
-    for k in range(kernel):
-        shift = k - kernel // 2
-        if shift and abs(shift) < frames:
-            found.append(
-                (k, slice(max(shift, 0), frames + min(shift, 0)), slice(max(-shift, 0), frames - max(shift, 0)))
-            )
-    return found
-
-
-def _flat(x_TPC: Tensor) -> Tensor:
-    """Positions of consecutive frames as rows, in place. [T, P, C] -> [T·P, C]."""
-    return x_TPC.view(-1, x_TPC.shape[-1])
+    """For each k: the frames that it reads, and those that it adds to, where there are any."""
+    shifts = [(k, k - kernel // 2) for k in range(kernel)]
+    return [
+        (k, slice(max(shift, 0), frames + min(shift, 0)), slice(max(-shift, 0), frames - max(shift, 0)))
+        for k, shift in shifts
+        if abs(shift) < frames
+    ]

@@ -29,8 +29,13 @@ def multiply_adds(model: nn.Module, clip: Sequence[int]) -> int:
 
     Convolutions and matrix products count; batch norm, activations and pooling do not, as in the paper's table 2e.
     """
+    return layer_multiply_adds(model, (1, 3, *clip))
+
+
+def layer_multiply_adds(layer: nn.Module, shape: Sequence[int]) -> int:
+    """The same of any module, for an input of this shape, [B, C, T, H, W]."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        _without_numbers(model, "meta").eval()(torch.empty(1, 3, *clip, device="meta"))
+        _without_numbers(layer, "meta").eval()(torch.empty(*shape, device="meta"))
     return int(counter.get_total_flops()) // 2
 
 

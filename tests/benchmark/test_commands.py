@@ -10,10 +10,12 @@ import torch
 from nlnet.benchmark import BENCHMARKS, tables
 from nlnet.benchmark.block import FORMS, Place, make_step
 from nlnet.benchmark.machine import matrix_rate
+from nlnet.benchmark.networks import Network
 from nlnet.benchmark.peaks import peak_memory
 from nlnet.benchmark.plan import Plan
 from nlnet.benchmark.timing import Timing, interleaved
 from nlnet.cli import run
+from nlnet.models.cost import layer_multiply_adds, multiply_adds
 
 TINY = ["model=c2d_tiny", "model/placement=tiny"]
 CPU = torch.device("cpu")
@@ -67,6 +69,25 @@ def test_peaks_are_of_the_steps_alone() -> None:
 
 def test_matrix_rate_counts_multiply_adds() -> None:
     assert matrix_rate(torch.float32, CPU) > 1e6
+
+
+def test_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--crop", "32", "--frames", "4", "--turns", "2", "--precision", "fp32,bf16", "--batch", "2"]
+    facts = measured(tmp_path, "layers", "model=i3d_tiny", "model/placement=tiny", *options)
+    halves = [[r for r in facts["records"] if r["precision"] == precision] for precision in ("fp32", "bf16")]
+    for records in halves:
+        *parts, whole = records
+        kinds = {(r["part"], r["kind"]): r["number"] for r in parts}
+        assert kinds[("stem", "max pool")] == kinds[("stem", "batch norm")] == 1
+        assert sum(number for (_, kind), number in kinds.items() if kind == "non-local blocks") == 1
+        network = Network(("model=i3d_tiny", "model/placement=tiny"), frames=4, crop=32)
+        model = network.model("meta")
+        outside = model.get_submodule("head").get_parameter("weight").numel()  # the classifier is no layer here
+        counted = 2 * (3 * (multiply_adds(model, network.clip) - outside))
+        first = layer_multiply_adds(model.get_submodule("stem.conv"), (2, 3, 4, 32, 32))
+        assert whole["macs"] == counted - first
+        assert all(second > 0 for r in records for second in (*r["seconds"]["ours"], *r["seconds"]["textbook"]))
+    assert "the whole step" in capsys.readouterr().out
 
 
 def test_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

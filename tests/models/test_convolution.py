@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from nlnet.models import convolution
 from nlnet.models.convolution import Conv3d
 
 SHAPES = [  # kernel, stride, padding
@@ -22,13 +23,17 @@ SHAPES = [  # kernel, stride, padding
 @pytest.mark.parametrize(("kernel", "stride", "padding"), SHAPES, ids=str)
 @pytest.mark.parametrize("frames", [1, 2, 3, 6])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d], ids=["first", "last"])
+@pytest.mark.parametrize("many_weights", [1, 1 << 18])
 def test_is_the_convolution(
     kernel: tuple[int, int, int],
     stride: tuple[int, int, int],
     padding: tuple[int, int, int],
     frames: int,
     layout: torch.memory_format,
+    many_weights: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(convolution, "_MANY_WEIGHTS", many_weights)  # from which on 1×1×1 are matrix products
     torch.manual_seed(0)
     reference = nn.Conv3d(4, 6, kernel, stride, padding, bias=False).double()
     ours = Conv3d(4, 6, kernel, stride, padding, bias=False).double().to(memory_format=layout)
@@ -79,9 +84,10 @@ def test_channels_stay_last_in_memory_without_a_copy() -> None:
 
 def test_gradients_have_the_strides_of_weights_with_channels_last() -> None:
     """DistributedDataParallel complains of others, which it has to copy."""
-    for convolution in (Conv3d(1024, 256, 1), Conv3d(8, 8, 1), Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1))):
-        convolution.to(memory_format=torch.channels_last_3d)
-        x = torch.randn(1, convolution.in_channels, 2, 3, 3).to(memory_format=torch.channels_last_3d)
-        convolution(x).sum().backward()
-        assert convolution.weight.grad is not None
-        assert convolution.weight.grad.stride() == convolution.weight.stride()
+    kernels = (Conv3d(8, 8, (1, 3, 3), padding=(0, 1, 1)), Conv3d(8, 6, (3, 1, 1), padding=(1, 0, 0)))
+    for conv in (Conv3d(1024, 256, 1), Conv3d(8, 8, 1), *kernels):
+        conv.to(memory_format=torch.channels_last_3d)
+        x = torch.randn(1, conv.in_channels, 2, 3, 3).to(memory_format=torch.channels_last_3d)
+        conv(x).sum().backward()
+        assert conv.weight.grad is not None
+        assert conv.weight.grad.stride() == conv.weight.stride()
