@@ -90,7 +90,11 @@ def make_step(network: Network, whose: Whose, task: Task, *, batch: int, precisi
     if whose == "textbook":
         clips = clips.contiguous()
     if task == "train":
-        return _training_step(model.train(), network.optimizer(model), clips, network.classes, Precision(precision, on))
+        optimizer = network.optimizer(model)
+        if whose == "textbook":
+            for group in optimizer.param_groups:
+                group["fused"] = None  # as PyTorch has it by itself, and public code leaves it
+        return _training_step(model.train(), optimizer, clips, network.classes, Precision(precision, on))
     return _inference_step(model.eval(), clips, Precision(precision, on))
 
 
