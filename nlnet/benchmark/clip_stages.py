@@ -70,13 +70,17 @@ def stages(clips: TrainClips, *, batch: int, batches: int) -> dict[str, float]:
             _ = clips[number]  # fills the tables
         clock.opening = clock.decoding = clock.reading = 0.0
         sampling = collating = moving = 0.0
+        place = torch.empty(batch, *clips.clip_shape, dtype=torch.uint8)  # used again, as by the loader
         for part in range(batches):
             start = time.perf_counter()
             samples = [clips[number] for number in range(part * batch, part * batch + batch)]
             sampled = time.perf_counter()
-            together = collate(samples, num_classes=len(clips.videos.classes))
+            torch.stack([sample.clip for sample in samples], out=place)
+            collate(samples, num_classes=len(clips.videos.classes), clips=place)
             collated = time.perf_counter()
-            _move(together.clips)
+            if torch.cuda.is_available():
+                place.pin_memory().to("cuda", non_blocking=True)
+                torch.cuda.synchronize()
             moving += time.perf_counter() - collated
             collating += collated - sampled
             sampling += sampled - start
@@ -89,7 +93,7 @@ def stages(clips: TrainClips, *, batch: int, batches: int) -> dict[str, float]:
         "convert": clock.reading - clock.decoding,  # crop, RGB, scale, mirror
         "augment": sampling - clock.opening - clock.reading,  # drawing views, and what changes pixels after that
         "collate": collating,
-        "transfer": moving,
+        "transfer": moving,  # to a GPU; without one, a batch stays where it is
     }
     return {name: 1000 * value / (batch * batches) for name, value in seconds.items()}
 
@@ -109,15 +113,6 @@ def cost_alone(pipelines: Mapping[str, Dataset[Any]], *, number: int) -> dict[st
             seconds[name] += time.process_time() - start if sample >= 0 else 0.0
     torch.set_num_threads(threads)
     return {name: 1000 * value / number for name, value in seconds.items()}
-
-
-def _move(clips: torch.Tensor) -> None:
-    """To the GPU; without one, to shared memory, as from a worker process."""
-    if torch.cuda.is_available():
-        clips.pin_memory().to("cuda", non_blocking=True)
-        torch.cuda.synchronize()
-    else:
-        clips.clone().share_memory_()  # type: ignore[no-untyped-call]
 
 
 def reencoded(clips: TrainClips, folder: Path, *, whole: float, decode: float) -> list[str]:

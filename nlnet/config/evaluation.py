@@ -60,13 +60,13 @@ def available_cores() -> int:
 def choose_readers(workers: int | str, threads: int | str, *, say: Callable[[str], None]) -> Readers:
     """Who decodes for each training process: as given, or for ``auto`` as many as it has cores to itself.
 
-    Two threads in each worker: while one converts or waits for a file, the other decodes (docs/data.md has figures).
+    One thread in each worker: a second one pays where files are far away (docs/data.md has figures).
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = available_cores()
     available = max(1, min(16, cores // processes))
     if workers == threads == "auto":
-        readers = Readers(workers=available, threads=2)
+        readers = Readers(workers=available, threads=1)
     elif workers == "auto":
         readers = Readers(max(1, available // max(1, int(threads))), int(threads))
     else:

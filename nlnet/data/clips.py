@@ -90,6 +90,12 @@ class TrainClips(Dataset[TrainSample]):
         """An epoch is a pass over the list, with ``repeats`` samples of each video."""
         return len(self.videos) * self.repeats
 
+    @property
+    def clip_shape(self) -> tuple[int, ...]:
+        """[T, H, W, C] of a clip: a view's, of whatever video."""
+        view = self.view(VideoInfo(10_000, 1000, 1000, 25.0), np.random.default_rng(0))
+        return len(view.indices), *view.size, 3
+
     def path_of(self, sample_number: int) -> str:
         """The file of the video that this sample is of, or would be."""
         return self.videos.videos[self.order(sample_number // self.repeats)].path

@@ -3,9 +3,11 @@
 Axes: b clips of one micro-batch, T time, H height, W width, C channels; K classes.
 """
 
+import ctypes
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,12 +19,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from nlnet.data.annotations import Label
 from nlnet.data.clips import EvalClips, EvalSample, TrainClips, TrainSample
 from nlnet.data.pixels import Change, changed
+from nlnet.data.shared import Request, Requests, SharedPlaces
 from nlnet.data.threads import ClipMemory, in_order
 from nlnet.data.workers import POLL_S, LastingLoader
 from nlnet.distributed import rank, world_size
 from nlnet.errors import ConfigError
 
-_BATCHES_AHEAD = 2  # of threads in the training process, as DataLoader has for each worker
+_BATCHES_AHEAD = 2  # of the threads in the training process, and of each worker
 
 
 @dataclass(frozen=True)
@@ -143,13 +146,20 @@ def train_loader(
     if read.threads and not read.workers:
         return ThreadLoader(clips, batches(0), threads=read.threads, pin_memory=pin_memory)
 
-    def make(delivered: int, alone: bool) -> DataLoader[TrainSample]:
+    def make(delivered: int, alone: bool) -> DataLoader[Any]:
+        wanted = batches(delivered)
+        if not read.workers:
+            collated = partial(collate, num_classes=len(clips.videos.classes))
+            options = read.options(ahead=None, alone=alone)
+            return DataLoader(clips, batch_sampler=wanted, collate_fn=collated, pin_memory=pin_memory, **options)
+        # What the workers hold ready, the batch that trains, and the next one.
+        places = SharedPlaces(_BATCHES_AHEAD * read.workers + 2, (wanted.size, *clips.clip_shape))
         return DataLoader(
-            ThreadedClips(clips, read.threads) if read.threads > 1 else clips,
-            batch_sampler=batches(delivered),
-            collate_fn=partial(collate, num_classes=len(clips.videos.classes)),
+            WorkerClips(clips, read.threads, places),
+            batch_sampler=Requests(wanted, places),
+            collate_fn=_as_it_is,
             pin_memory=pin_memory,
-            **read.options(ahead=None, alone=alone),
+            **read.options(ahead=_BATCHES_AHEAD, alone=alone),
         )
 
     def describe(batch: int) -> str:
@@ -184,6 +194,29 @@ def eval_loader(clips: EvalClips, *, readers: Readers | None = None) -> "Lasting
     )
 
 
+class _Place(NamedTuple):
+    """Samples of one video, and where in their batch their clips belong."""
+
+    numbers: list[int]
+    memory: ClipMemory
+    position: int
+
+
+def _places_of(clips: TrainClips, numbers: Sequence[int], memory: ClipMemory) -> Iterator[_Place]:
+    position = 0
+    for together in clips.of_one_video(numbers):
+        yield _Place(together, memory, position)
+        position += len(together)
+
+
+def _read_into(clips: TrainClips, place: _Place) -> list[TrainSample]:
+    """Reads the samples of a place and puts their clips there."""
+    samples = clips.__getitems__(place.numbers)
+    for position, sample in enumerate(samples, start=place.position):
+        place.memory.put(position, sample.clip)
+    return samples
+
+
 class ThreadLoader:
     """Training batches read ahead by threads of this process, each clip put into the (pinned) batch as it comes."""
 
@@ -197,20 +230,12 @@ class ThreadLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[TrainBatch]:
-        def places() -> Iterator[tuple[list[int], ClipMemory, int]]:
+        def places() -> Iterator[_Place]:
             for numbers in self.batches:
-                memory = ClipMemory(len(numbers), pin=self.pin_memory)
-                position = 0
-                for together in self.clips.of_one_video(numbers):
-                    yield together, memory, position
-                    position += len(together)
+                yield from _places_of(self.clips, numbers, ClipMemory(len(numbers), pin=self.pin_memory))
 
-        def read(place: tuple[list[int], ClipMemory, int]) -> tuple[list[TrainSample], ClipMemory]:
-            numbers, memory, position = place
-            samples = self.clips.__getitems__(numbers)
-            for offset, sample in enumerate(samples):
-                memory.put(position + offset, sample.clip)
-            return samples, memory
+        def read(place: _Place) -> tuple[list[TrainSample], ClipMemory]:
+            return _read_into(self.clips, place), place.memory
 
         ahead = max(self.threads, _BATCHES_AHEAD * self.batches.size)
         results = in_order(read, places(), threads=self.threads, ahead=ahead)
@@ -225,21 +250,25 @@ class ThreadLoader:
             results.close()
 
 
-class ThreadedClips(Dataset[TrainSample]):
-    """Training clips, of which several threads of this process read those of a batch at the same time."""
+class WorkerClips(Dataset[TrainBatch]):
+    """Whole training batches, read in a worker process: by one thread, or by several at the same time."""
 
-    def __init__(self, clips: TrainClips, threads: int) -> None:
+    def __init__(self, clips: TrainClips, threads: int, places: SharedPlaces) -> None:
         self.clips = clips
         self.threads = threads
+        self.places = places
         self._pool: ThreadPoolExecutor | None = None
 
-    def __getitem__(self, sample_number: int) -> TrainSample:
-        return self.clips[sample_number]
-
-    def __getitems__(self, sample_numbers: Sequence[int]) -> list[TrainSample]:
-        self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="nlnet loader")
-        groups = self._pool.map(self.clips.__getitems__, self.clips.of_one_video(sample_numbers))
-        return [sample for group in groups for sample in group]
+    def __getitems__(self, request: Request) -> Any:
+        given = None if request.place is None else self.places[request.place]
+        memory = ClipMemory(len(request.numbers), given=given)
+        if self.threads > 1:
+            self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="nlnet loader")
+        each = self._pool.map if self._pool else map
+        groups = each(partial(_read_into, self.clips), _places_of(self.clips, request.numbers, memory))
+        samples = [sample for group in groups for sample in group]
+        batch = collate(samples, num_classes=len(self.clips.videos.classes), clips=memory.clips)
+        return self.places.sent(batch, request.place)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the threads: each process has its own."""
@@ -298,7 +327,20 @@ def _as_it_is(sample: Any) -> Any:
 def _start_worker(worker: int) -> None:
     """Set up a worker process: one thread each; signals to all of them are for the main process, which ends them."""
     torch.set_num_threads(1)
+    _keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the process that it was forked from
+
+
+def _keep_freed_memory() -> None:
+    """Lets the C library keep what a clip gave back: the next one would get the same from the kernel, page by page.
+
+    By mallopt of glibc (its malloc.h has the numbers of the options); elsewhere nothing is done.
+    """
+    trim_threshold, mmap_threshold = -1, -3
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, 1 << 25)  # the largest that all versions take
+        mallopt(trim_threshold, 1 << 26)

@@ -38,11 +38,15 @@ def in_order(
 
 
 class ClipMemory:
-    """Where the clips of one batch are put as they come: uint8 [b, T, H, W, C], pinned for copies to a GPU or not."""
+    """Where the clips of one batch are put as they come: uint8 [b, T, H, W, C], pinned for copies to a GPU or not.
 
-    def __init__(self, num_clips: int, *, pin: bool) -> None:
+    ``given`` memory is taken if the clips are of its size.
+    """
+
+    def __init__(self, num_clips: int, *, pin: bool = False, given: Tensor | None = None) -> None:
         self._num_clips = num_clips
         self._pin = pin
+        self._given = given
         self._lock = Lock()
         self._clips: Tensor | None = None
 
@@ -51,7 +55,10 @@ class ClipMemory:
         with self._lock:
             if self._clips is None:
                 shape = (self._num_clips, *clip.shape)
-                self._clips = torch.empty(shape, dtype=clip.dtype, pin_memory=self._pin)
+                if self._given is not None and self._given.shape == shape:
+                    self._clips = self._given
+                else:
+                    self._clips = torch.empty(shape, dtype=clip.dtype, pin_memory=self._pin)
         self._clips[position].copy_(clip)
 
     @property

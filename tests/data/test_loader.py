@@ -125,6 +125,31 @@ def test_processes_and_threads_change_nothing(readers: Readers) -> None:
     assert_equal_batches(list(helped), alone)
 
 
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_memory_of_batches_is_used_again_but_never_while_somebody_has_it(start_method: str) -> None:
+    expected = list(train_loader(train_clips(), batch_size=6, start_step=0, steps=30))
+    loader = train_loader(train_clips(), batch_size=6, start_step=0, steps=30, readers=Readers(1, 1, start_method))
+    addresses = set()
+    kept: list[TrainBatch] = []  # a row of some, so that only a view holds their memory
+    for number, batch in enumerate(loader):
+        assert_equal_batches([batch], [expected[number]])
+        addresses.add(batch.clips.data_ptr())
+        if number in (0, 7, 8):
+            kept.append(batch._replace(clips=batch.clips[2:4]))
+        del batch
+    assert len(addresses) < 10
+    for batch, number in zip(kept, (0, 7, 8), strict=True):
+        assert torch.equal(batch.clips, expected[number].clips[2:4])
+
+
+def test_clips_of_another_size_than_foreseen_come_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = list(train_loader(train_clips(), batch_size=6, start_step=0, steps=5))
+    monkeypatch.setattr(TrainClips, "clip_shape", (4, 9, 10, 3))
+    assert_equal_batches(
+        list(train_loader(train_clips(), batch_size=6, start_step=0, steps=5, readers=Readers(2))), expected
+    )
+
+
 @pytest.mark.parametrize("readers", [Readers(), Readers(2), Readers(0, 2)])
 def test_starting_later_continues_exactly(readers: Readers) -> None:
     whole = list(train_loader(train_clips(), batch_size=4, accumulate=2, start_step=0, steps=9, readers=readers))
