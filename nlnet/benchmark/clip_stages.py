@@ -16,6 +16,7 @@ from nlnet.data.decoders.pyav import PyAVReader
 from nlnet.data.decoders.pyav_index import IndexCache
 from nlnet.data.loader import collate
 from nlnet.data.sampling import sample_generator
+from nlnet.data.workers import keep_freed_memory
 from nlnet.errors import VideoError
 
 KEY_EVERY = 30  # frames; below it nothing more is won
@@ -60,7 +61,8 @@ class _ClockedReader(PyAVReader):
 
 
 def stages(clips: TrainClips, *, batch: int, batches: int) -> dict[str, float]:
-    """Milliseconds a clip in each stage, by PyAV in one thread, the tables of the files known."""
+    """Milliseconds a clip in each stage, by PyAV in one thread as in a worker, the tables of the files known."""
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     clock = _Clock()

@@ -3,11 +3,9 @@
 Axes: b clips of one micro-batch, T time, H height, W width, C channels; K classes.
 """
 
-import ctypes
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +19,7 @@ from nlnet.data.clips import EvalClips, EvalSample, TrainClips, TrainSample
 from nlnet.data.pixels import Change, changed
 from nlnet.data.shared import Request, Requests, SharedPlaces
 from nlnet.data.threads import ClipMemory, in_order
-from nlnet.data.workers import POLL_S, LastingLoader
+from nlnet.data.workers import POLL_S, LastingLoader, keep_freed_memory
 from nlnet.distributed import rank, world_size
 from nlnet.errors import ConfigError
 
@@ -327,20 +325,8 @@ def _as_it_is(sample: Any) -> Any:
 def _start_worker(worker: int) -> None:
     """Set up a worker process: one thread each; signals to all of them are for the main process, which ends them."""
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the process that it was forked from
-
-
-def _keep_freed_memory() -> None:
-    """Lets the C library keep what a clip gave back: the next one would get the same from the kernel, page by page.
-
-    By mallopt of glibc (its malloc.h has the numbers of the options); elsewhere nothing is done.
-    """
-    trim_threshold, mmap_threshold = -1, -3
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 1 << 25)  # the largest that all versions take
-        mallopt(trim_threshold, 1 << 26)

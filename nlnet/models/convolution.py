@@ -1,9 +1,9 @@
 """3-D convolutions in faster forms: the same parameters and results.
 
-With its channels last in memory (B, T, H, W, C), a clip is a batch of B·T pictures too, and a list of B·T·H·W
-positions, and no copy is needed to see it so. A kernel of one frame is then a 2-D convolution of pictures; one of a
-single position a matrix product; and one of t×1×1 a sum of t matrix products, of the clip and of the clip moved by some
-frames. docs/performance.md has the measurements.
+With its channels last in memory (B, T, H, W, C), a clip is a batch of B·T pictures too, and B pictures whose rows are
+frames, and a list of B·T·H·W positions, and no copy is needed to see it so. A kernel of one frame is then a 2-D
+convolution of pictures, one of t×1×1 a 2-D convolution of rows that are frames, and one of a single position a matrix
+product or a convolution of a single row. docs/performance.md has the measurements.
 Axes: B clips, C channels in, O channels out, T frames, H×W positions, P positions of a frame, K frames of a kernel.
 """
 
@@ -16,7 +16,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from nlnet.ops.autocast import autocast_to, without_autocast
 
-# A 1×1 convolution with so many weights is faster as a matrix product on CPUs; with fewer, there is no difference.
+# With so many weights, a matrix product is faster than a 1×1 convolution on CPUs; with fewer, it is slower.
 _MANY_WEIGHTS = 1 << 18
 
 
@@ -40,18 +40,24 @@ class Conv3d(nn.Conv3d):
         """A 2-D convolution of every frame. [B, C, T, H, W] -> [B, O, T, H', W']."""
         b, c, t, h, w = x.shape
         weight_OCHW = self.weight.squeeze(2)
-        if self.kernel_size == (1, 1, 1) and self.padding == (0, 0, 0) and self.weight.numel() >= _MANY_WEIGHTS:
-            if self.stride[1:] != (1, 1):
-                x = x[:, :, :, :: self.stride[1], :: self.stride[2]]
-            # Channels last, as the weights: gradients with other strides make DistributedDataParallel complain.
-            weight_OC = weight_OCHW.movedim(1, -1).flatten(1)
-            x_BTHWC = x.movedim(1, -1)
-            # As rows: of a strided view with five axes, PyTorch makes a product of many matrices, with copies.
-            y_PO = F.linear(x_BTHWC.reshape(-1, c), weight_OC, self.bias)
-            return y_PO.view(*x_BTHWC.shape[:-1], -1).movedim(-1, 1)
+        single = self.kernel_size == (1, 1, 1) and self.padding == (0, 0, 0)
+        if single and (self.weight.numel() >= _MANY_WEIGHTS or _on_cpu(x)):
+            return self._rows(x[:, :, :, :: self.stride[1], :: self.stride[2]], weight_OCHW)
         pictures = x.transpose(1, 2).reshape(b * t, c, h, w)
         y = F.conv2d(pictures, weight_OCHW, self.bias, self.stride[1:], self.padding[1:])
         return y.view(b, t, *y.shape[1:]).transpose(1, 2)
+
+    def _rows(self, x: Tensor, weight_OCHW: Tensor) -> Tensor:
+        """1×1×1: a matrix product, or a convolution of a single row of pixels. [B, C, T, H, W] -> [B, O, T, H, W]."""
+        x_BTHWC = x.movedim(1, -1)
+        x_PC = x_BTHWC.reshape(-1, x.shape[1])  # of a strided view with five axes, PyTorch makes many products
+        if self.weight.numel() >= _MANY_WEIGHTS:
+            # Channels last, as the weights: gradients with other strides make DistributedDataParallel complain.
+            y_PO = F.linear(x_PC, weight_OCHW.movedim(1, -1).flatten(1), self.bias)
+        else:
+            y_1O1P = F.conv2d(_one_row(x_PC), weight_OCHW, self.bias)
+            y_PO = y_1O1P.movedim(1, -1).flatten(0, 2)
+        return y_PO.view(*x_BTHWC.shape[:-1], -1).movedim(-1, 1)
 
     def _along_time(self, x: Tensor) -> Tensor:
         """t×1×1, as long as the clip. [B, C, T, H, W] -> [B, O, T, H, W]."""
@@ -86,7 +92,8 @@ class _AlongTime(torch.autograd.Function):
     def backward(ctx: FunctionCtx, dy_BTPO: Tensor) -> tuple[Tensor | None, Tensor]:
         x_BTPC, weight_OCK = ctx.saved_tensors  # type: ignore[attr-defined]
         dy_BTPO, kernel = dy_BTPO.contiguous(), weight_OCK.shape[2]
-        dweight_OKC = weight_OCK.new_zeros(len(weight_OCK), kernel, weight_OCK.shape[1])
+        sums = torch.promote_types(weight_OCK.dtype, torch.float32)  # over the clips of the batch
+        dweight_OKC = weight_OCK.new_zeros(len(weight_OCK), kernel, weight_OCK.shape[1], dtype=sums)
         dx_BTPC = None
         with without_autocast(x_BTPC):
             if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
@@ -94,18 +101,15 @@ class _AlongTime(torch.autograd.Function):
                 dx_BTPC = _gradient(0, *pictures, weight_OCK[..., None], padding=(kernel // 2, 0)).movedim(1, -1)
             for k, source, target in _moves(kernel, x_BTPC.shape[1]):
                 for x_TPC, dy_TPO in zip(x_BTPC[:, source], dy_BTPO[:, target], strict=True):
-                    _add_product(dweight_OKC[:, k], dy_TPO.flatten(0, 1), x_TPC.flatten(0, 1))
-        return dx_BTPC, dweight_OKC.mT
+                    dweight_OKC[:, k] += _product(dy_TPO.flatten(0, 1), x_TPC.flatten(0, 1), weight_OCK[..., :1])
+        return dx_BTPC, dweight_OKC.mT.to(weight_OCK.dtype)
 
 
-def _add_product(sum_OC: Tensor, dy_RO: Tensor, x_RC: Tensor) -> None:
-    """sum += dyᵀ x over R rows, as the gradient of a 1×1 convolution where that is faster."""
-    if sum_OC.numel() >= _MANY_WEIGHTS:
-        sum_OC.addmm_(dy_RO.mT, x_RC)
-    else:
-        # Each a picture of a single row, made so that its strides say without doubt that channels are last.
-        dy, x = (rows.view(1, 1, *rows.shape).movedim(-1, 1) for rows in (dy_RO, x_RC))
-        sum_OC += _gradient(1, dy, x, sum_OC[..., None, None])[..., 0, 0]
+def _product(dy_RO: Tensor, x_RC: Tensor, like_OC1: Tensor) -> Tensor:
+    """dyᵀ x over R rows [O, C], as the gradient of a 1×1 convolution where that is faster."""
+    if like_OC1.numel() >= _MANY_WEIGHTS:
+        return dy_RO.mT @ x_RC
+    return _gradient(1, _one_row(dy_RO), _one_row(x_RC), like_OC1[..., None])[..., 0, 0]
 
 
 def _gradient(of: int, dy: Tensor, x: Tensor, weight: Tensor, *, padding: tuple[int, int] = (0, 0)) -> Tensor:
@@ -115,6 +119,11 @@ def _gradient(of: int, dy: Tensor, x: Tensor, weight: Tensor, *, padding: tuple[
         dy, x, weight, None, one, padding, one, False, none, 1, mask
     )
     return gradients[of]
+
+
+def _one_row(x_RC: Tensor) -> Tensor:
+    """Rows as a picture [1, C, 1, R], made so that its strides say without doubt that channels are last."""
+    return x_RC.view(1, 1, *x_RC.shape).movedim(-1, 1)
 
 
 def _moves(kernel: int, frames: int) -> list[tuple[int, slice, slice]]:
