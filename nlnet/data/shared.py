@@ -6,12 +6,17 @@ sample numbers it tells a worker the place to fill, and a place is free again on
 """
 
 import itertools
+import math
+import mmap
+import os
+import tempfile
 import weakref
-from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from multiprocessing.reduction import DupFd
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -28,22 +33,26 @@ class Request(NamedTuple):
 
 
 class SharedPlaces:
-    """Shared memory for ``count`` batches of uint8 ``shape``. To be made before the workers start."""
+    """Shared memory for ``count`` batches of uint8 ``shape``. To be made before the workers start.
+
+    The system gives it page by page, as it is filled, and /dev/shm, which is small in most containers, is not needed.
+    """
 
     def __init__(self, count: int, shape: Sequence[int]) -> None:
         self._number = next(_NUMBERS)
-        self._memory: Tensor = torch.empty((count, *shape), dtype=torch.uint8)
-        self._memory.share_memory_()  # type: ignore[no-untyped-call]
-        self._free = deque(range(count))
+        self._shape = (count, *shape)
+        self._file = _memory_file(math.prod(self._shape))
+        self._memory = _mapped(self._file, self._shape)
+        self._free = list(range(count))  # the last one is taken first: it has its memory already
         _ALL[self._number] = self
 
     def take(self) -> int | None:
         """A free place, or None. For the training process."""
-        return self._free.popleft() if self._free else None
+        return self._free.pop() if self._free else None
 
     def __getitem__(self, place: int) -> Tensor:
         """The memory of a place, for the worker that fills it."""
-        return self._memory[place]
+        return torch.from_numpy(self._memory[place])
 
     def sent(self, batch: Any, place: int | None) -> Any:
         """A batch whose ``clips`` fill a place as a worker sends it: the training process receives the batch.
@@ -56,13 +65,34 @@ class SharedPlaces:
 
     def batch(self, place: int) -> Tensor:
         """What is in a place, for the training process. With the last tensor of this memory the place becomes free."""
-        array = self._memory.numpy()[place]  # an object of its own, which the tensor's memory keeps alive
+        array = self._memory[place]  # an object of its own, which the tensor's memory keeps alive
         weakref.finalize(array, self._free.append, place).atexit = False
         return torch.from_numpy(array)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker that is spawned: which places are free is not its concern."""
-        return {"_number": self._number, "_memory": self._memory}
+        return {"_number": self._number, "_shape": self._shape, "_file": DupFd(self._file.fileno())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._file = os.fdopen(state["_file"].detach(), "r+b")
+        self._memory = _mapped(self._file, self._shape)
+
+
+def _memory_file(size: int) -> IO[bytes]:
+    """A file without a name that is memory; on the disk where the system has no such files."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("nlnet")
+    else:
+        descriptor, name = tempfile.mkstemp()
+        os.unlink(name)
+    file = os.fdopen(descriptor, "r+b")
+    file.truncate(size)
+    return file
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(mmap.mmap(file.fileno(), math.prod(shape)), np.uint8).reshape(shape)
 
 
 class _Sent:
