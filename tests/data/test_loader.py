@@ -125,7 +125,7 @@ def test_processes_and_threads_change_nothing(readers: Readers) -> None:
     assert_equal_batches(list(helped), alone)
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
 def test_memory_of_batches_is_used_again_but_never_while_somebody_has_it(start_method: str) -> None:
     expected = list(train_loader(train_clips(), batch_size=6, start_step=0, steps=30))
     loader = train_loader(train_clips(), batch_size=6, start_step=0, steps=30, readers=Readers(1, 1, start_method))
